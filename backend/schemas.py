@@ -1,0 +1,228 @@
+"""Request bodies to typed requests: the one place that says 400, always naming the field."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+FORMATS = ("stl", "obj", "glb", "ply", "3mf")
+FormatName = Literal["stl", "obj", "glb", "ply", "3mf"]
+MAX_SIDE_MM = 100_000.0
+MAX_FACES = 5_000_000
+
+
+class RequestError(Exception):
+    """A request that cannot be served; `main` turns it into `{error, code, details}` with `http_status`."""
+
+    def __init__(self, http_status: int, code: str, message: str, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+        self.code = code
+        self.details = dict(details or {})
+
+
+def bad_field(field: str, message: str) -> RequestError:
+    """A 400 that names one field."""
+    return RequestError(400, "bad_request", f"{field}: {message}", {field: message})
+
+
+def _number(value: Any) -> Any:
+    """Numbers may come as text (forms, old pages); a bool is not a number and NaN is no size."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    if isinstance(value, str):
+        try:
+            value = float(value) if any(c in value for c in ".eEnN") else int(value[:40])
+        except ValueError:
+            raise ValueError("must be a number") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    return value
+
+
+def _text(value: Any) -> Any:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _background(value: Any) -> Any:
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else _text(value)
+
+
+Millimetres = Annotated[float, BeforeValidator(_number), Field(gt=0, le=MAX_SIDE_MM)]
+Whole = Annotated[int, BeforeValidator(_number)]
+
+
+class _Body(BaseModel):
+    """Unknown keys are ignored; a key with null or empty text counts as absent."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_absent(cls, data: Any) -> Any:
+        return {k: v for k, v in data.items() if v is not None and v != ""} if isinstance(data, Mapping) else data
+
+
+class DimensionsBody(_Body):
+    """Sides in millimetres, any subset."""
+
+    width: Millimetres | None = None
+    height: Millimetres | None = None
+    depth: Millimetres | None = None
+
+
+class GenerateBody(_Body):
+    """`POST /api/generate-3d`."""
+
+    job_id: Annotated[str, Field(max_length=100)] | None = None
+    format: Annotated[
+        FormatName, BeforeValidator(lambda v: _text(v).removeprefix(".") if isinstance(v, str) else v)
+    ] = "stl"
+    quality: Annotated[Whole, Field(ge=1, le=10)] = 7
+    dimensions: DimensionsBody = DimensionsBody()
+    fit: Annotated[Literal["contain", "stretch"], BeforeValidator(_text)] = "contain"
+    prompt: Annotated[str, Field(max_length=2000)] = ""
+    seed: Annotated[Whole, Field(ge=0, le=2**32 - 1)] = 0
+    target_faces: Annotated[Whole, Field(ge=4, le=MAX_FACES)] | None = None
+    remove_background: Annotated[Literal["auto", "true", "false"], BeforeValidator(_background)] = "auto"
+
+    @field_validator("dimensions", mode="before")
+    @classmethod
+    def _from_form(cls, value: Any) -> Any:
+        """A form can only carry text: the same object as JSON."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            raise ValueError("must be an object with width, height, depth in millimetres") from None
+
+
+class CacheConfigBody(BaseModel):
+    """`POST /api/cache/config`: at least one of the three; strict types, as a limit that is nearly right is wrong."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    max_size: Annotated[int, Field(ge=0, le=10**9)] = 0
+    max_memory_mb: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] = 0.0
+    default_ttl_seconds: Annotated[float, Field(ge=0, le=10**10, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> CacheConfigBody:
+        if not self.model_fields_set:
+            raise ValueError("give at least one of max_size, max_memory_mb, default_ttl_seconds")
+        return self
+
+    def changes(self) -> dict[str, Any]:
+        """What was given, and nothing else; a lifetime of 0 means for ever, as in the environment."""
+        given = self.model_dump(include=self.model_fields_set)
+        if given.get("default_ttl_seconds") == 0:
+            given["default_ttl_seconds"] = None
+        return given
+
+
+def _clamped(low: float, high: float) -> BeforeValidator:
+    def clamp(value: Any) -> Any:
+        value = _number(value)
+        return min(max(value, low), high) if isinstance(value, int | float) else value
+
+    return BeforeValidator(clamp)
+
+
+class HunyuanBody(_Body):
+    """`POST /generate` and `/send` of the Hunyuan3D servers: numbers are clamped, never refused."""
+
+    image: str | None = None
+    text: str = ""
+    mesh: Any = None
+    octree_resolution: Annotated[float, _clamped(16, 1024)] = 256
+    num_inference_steps: Annotated[float, _clamped(1, 200)] = 20
+    guidance_scale: Annotated[float, _clamped(0, 100)] = 5.0
+    face_count: Annotated[float, _clamped(100, MAX_FACES)] | None = None
+    seed: Annotated[float, _clamped(0, 2**32 - 1)] = 0
+    type: Annotated[FormatName, BeforeValidator(_text)] = "glb"
+
+    @property
+    def quality(self) -> int:
+        """1–10, half from the grid (196/256/384 ≈ 5/7/9), half from the steps (5/10/20/30 ≈ 4/6/7/8)."""
+        grid = _interpolate(self.octree_resolution, ((16, 1), (128, 3), (196, 5), (256, 7), (384, 9), (512, 10)))
+        steps = _interpolate(self.num_inference_steps, ((1, 1), (5, 4), (10, 6), (20, 7), (30, 8), (50, 10)))
+        return round((grid + steps) / 2)
+
+    def image_bytes(self) -> bytes:
+        """The decoded picture; a `data:` prefix is allowed."""
+        if self.image is None:
+            raise bad_field("image", "is missing")
+        encoded = self.image.partition(",")[2] if self.image.startswith("data:") else self.image
+        try:
+            return base64.b64decode("".join(encoded.split()), validate=True)
+        except (binascii.Error, ValueError):
+            raise bad_field("image", "must be base64") from None
+
+    def as_generate(self) -> GenerateBody:
+        """The same wish in the server's own terms."""
+        return GenerateBody(
+            format=self.type,
+            quality=self.quality,
+            seed=int(self.seed),
+            target_faces=None if self.face_count is None else int(self.face_count),
+        )
+
+
+def _interpolate(x: float, points: tuple[tuple[float, float], ...]) -> float:
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
+        if x <= x1:
+            return y0 + (y1 - y0) * max(0.0, x - x0) / (x1 - x0)
+    return points[-1][1]
+
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def parse(body_type: type[Body], data: Any) -> Body:
+    """Validate a decoded JSON object or form; raise a 400 whose details map each bad field to what is wrong."""
+    if not isinstance(data, Mapping):
+        raise RequestError(400, "bad_request", "the body must be a JSON object", {"body": "must be a JSON object"})
+    try:
+        return body_type.model_validate(data)
+    except ValidationError as error:
+        details = {_field_path(e["loc"]): e["msg"].removeprefix("Value error, ") for e in error.errors()}
+        message = "; ".join(f"{field}: {text}" for field, text in details.items())
+        raise RequestError(400, "bad_request", message, details) from None
+
+
+def _field_path(loc: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in loc) or "body"
+
+
+def parse_page(args: Mapping[str, str], default: int = 100, most: int = 1000) -> tuple[int, int]:
+    """`?limit=&offset=` of a listing."""
+    return _query_number(args, "limit", default, 1, most), _query_number(args, "offset", 0, 0, 10**9)
+
+
+def parse_wait(args: Mapping[str, str]) -> float:
+    """`?wait=SECONDS` of a status request, 0 to 30."""
+    text = args.get("wait", "0")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= 30:
+        raise bad_field("wait", "must be a number of seconds from 0 to 30")
+    return seconds
+
+
+def _query_number(args: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = args.get(name, "")
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > 12 or not low <= int(text) <= high:
+        raise bad_field(name, f"must be a whole number from {low} to {high}")
+    return int(text)

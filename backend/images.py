@@ -1,0 +1,361 @@
+"""Bytes of a picture → checked, upright RGBA pixels with a content hash, and the object's mask as their alpha channel.
+
+`decode` trusts nothing that it is sent: what Pillow cannot read ends as one of two errors. `foreground` tells the
+object from its background without any download, by GrabCut (Rother, Kolmogorov and Blake, SIGGRAPH 2004).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.base import EmptyImageError
+
+Background = Literal["auto", "true", "false"]
+Pixels = NDArray[np.uint8]
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+"""Recognised by content, whatever the file's name says."""
+
+FOREGROUND_REVISION = "grabcut-1"
+"""Part of every cache key that depends on `foreground`: change it whenever its result changes."""
+
+# `decode` checks every size itself, against a limit that the user may set above Pillow's own.
+Image.MAX_IMAGE_PIXELS = None
+
+
+class NotAnImageError(ValueError):
+    """The bytes are no picture of a known format, or a damaged one."""
+
+
+class ImageTooLargeError(ValueError):
+    """The picture has more pixels than allowed, or than fit in memory."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A decoded picture."""
+
+    rgba: Pixels
+    """(H,W,4), upright, read-only; where alpha is 0 the colour is 0 too."""
+    sha256: str
+    """Of the pixels and their shape: the same for the same picture saved by another program or in another format."""
+    format: str
+    """One of FORMATS."""
+    mode: str
+    """Pillow's name for the pixel layout in the file, such as RGB, P or I;16."""
+    width: int
+    height: int
+    """Upright, in pixels."""
+    has_transparency: bool
+    """Some pixel really is transparent, not just an alpha channel present."""
+
+
+def decode(data: bytes, max_pixels: int) -> Picture:
+    """Decode the first frame of a picture.
+
+    Raises NotAnImageError, and ImageTooLargeError before any pixel of a larger picture is decoded.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Exception as error:  # Pillow's readers raise nearly anything on hostile bytes
+        raise NotAnImageError("not a picture in PNG, JPEG, WebP, BMP, GIF or TIFF format") from error
+    name = "JPEG" if image.format == "MPO" else str(image.format)  # MPO: a JPEG with further views behind it
+    mode, (width, height) = image.mode, image.size
+    if width < 1 or height < 1:
+        raise NotAnImageError(f"the {name} picture has no pixels")
+    if width * height > max_pixels:
+        raise ImageTooLargeError(f"the picture has {width} × {height} pixels, more than the {max_pixels:,} allowed")
+    try:
+        image.load()
+        rgba = _to_rgba(_upright(image))
+    except MemoryError as error:
+        raise ImageTooLargeError(f"the picture of {width} × {height} pixels does not fit in memory") from error
+    except Exception as error:
+        raise NotAnImageError(f"the {name} picture is damaged, cut short or of an unknown kind") from error
+    has_transparency = bool(rgba[..., 3].min() < 255)
+    if has_transparency:
+        rgba[rgba[..., 3] == 0] = 0
+    rgba.setflags(write=False)
+    height, width = rgba.shape[:2]
+    digest = hashlib.sha256(f"{height}x{width}:".encode())
+    digest.update(rgba.data)
+    return Picture(rgba, digest.hexdigest(), name, mode, width, height, has_transparency)
+
+
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF 2.32, tag 274, Orientation."""
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # Not ImageOps.exif_transpose: it writes the whole EXIF block anew and fails on a picture whose other tags are odd.
+    try:
+        orientation = image.getexif().get(274)
+    except Exception:  # a damaged EXIF block says nothing about the pixels
+        return image
+    return image.transpose(_TURN[orientation]) if orientation in _TURN else image
+
+
+def _to_rgba(image: Image.Image) -> Pixels:
+    """A new (H,W,4) array; samples of more than 8 bits are scaled, where Pillow's own conversion would clip them."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+        low, high = _range(image.mode, values)
+        grey = np.rint((values - low) * (255 / max(high - low, 1e-300))).astype(np.uint8)
+        transparent = image.info.get("transparency")
+        alpha = np.where(values == transparent, 0, 255) if isinstance(transparent, int) else np.full_like(grey, 255)
+        return np.dstack([grey, grey, grey, alpha]).astype(np.uint8)
+    if image.mode == "La":
+        image = image.convert("LA")
+    return np.array(image.convert("RGBA"))
+
+
+def _range(mode: str, values: NDArray[np.float64]) -> tuple[float, float]:
+    """What becomes black and white: the format's own range where it has one, else that of the picture."""
+    if mode.startswith("I;16"):
+        return 0.0, 65535.0
+    low, high = float(values.min()), float(values.max())
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+
+# ---- foreground
+
+_CUT_OUT = {"auto": 0.01, "true": 0.10, "false": 0.0}
+"""The share of the picture that its alpha channel must hide to be taken for the object's mask. "true" asks for more,
+so that a photograph with rounded corners, say, has its background removed all the same."""
+_MIN_CONTRAST = 4.0
+"""Below this difference in CIELAB across the contour, what was found is noise."""
+_WORK, _FINE = 320, 2048
+"""Longest sides in pixels at which the mask is sought and its edge refined."""
+
+
+def foreground(rgba: Pixels, background: Background = "auto") -> Pixels:
+    """The (H,W,4) picture with the object's mask as its alpha channel.
+
+    `auto` uses an alpha channel that hides at least 1 % of the picture as it is, and else removes the background;
+    `true` does the same but asks for 10 %; `false` uses alpha in any case. Deterministic, safe to call from several
+    threads. Raises EmptyImageError when nothing, or everything, would be the object.
+    """
+    check_not_empty(rgba, background)
+    if background == "false" or _hidden(rgba) >= _CUT_OUT[background]:
+        return rgba
+    cut_out = rgba.copy()
+    # Both are alphas: what the file hides stays hidden.
+    cut_out[..., 3] = np.minimum(rgba[..., 3], _remove_background(_on_white(rgba)))
+    return cut_out
+
+
+def check_not_empty(rgba: Pixels, background: Background = "auto") -> None:
+    """The quick part of `foreground`: raise EmptyImageError for a picture that shows at a glance that it is empty."""
+    if not rgba[..., 3].any():
+        raise EmptyImageError("the picture is fully transparent")
+    hidden = _hidden(rgba)
+    if background == "false":
+        if hidden == 0:
+            raise EmptyImageError(
+                "the picture has no transparent background, so with background removal off all of it is the object"
+            )
+    elif hidden < _CUT_OUT[background]:
+        step = max(1, max(rgba.shape[:2]) // 1024)
+        colours = _on_white(rgba[::step, ::step]).reshape(-1, 3)
+        if (colours.max(0).astype(int) - colours.min(0)).max() < 8:
+            red, green, blue = colours[0]
+            raise EmptyImageError(f"the whole picture has one colour (#{red:02x}{green:02x}{blue:02x})")
+
+
+def _hidden(rgba: Pixels) -> float:
+    """The share of pixels that are at most half as opaque as the most opaque one."""
+    alpha = rgba[..., 3]
+    return float(np.count_nonzero(alpha <= int(alpha.max()) // 2)) / alpha.size
+
+
+def _on_white(rgba: Pixels) -> Pixels:
+    """(H,W,3) over white."""
+    if rgba[..., 3].min() == 255:
+        return np.ascontiguousarray(rgba[..., :3])
+    alpha = rgba[..., 3:].astype(np.uint16)
+    return ((rgba[..., :3] * alpha + 255 * (255 - alpha)) // 255).astype(np.uint8)
+
+
+def _shrink(rgb: Pixels, longest: int) -> Pixels:
+    import cv2
+
+    height, width = rgb.shape[:2]
+    scale = longest / max(height, width)
+    if scale >= 1:
+        return rgb
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _remove_background(rgb: Pixels) -> Pixels:
+    """(H,W) alpha of what stands out from the picture's border."""
+    import cv2
+
+    small = _shrink(rgb, _WORK)
+    height, width = small.shape[:2]
+    if min(height, width) < 8:
+        raise EmptyImageError("the picture is too small or too narrow to tell an object from its background")
+    lab = _lab(small)
+    guesses = (_border_seeds(height, width), _step_seeds(lab), _colour_seeds(lab))
+    masks = [_largest(_grabcut(small, seeds)) for seeds in guesses]
+    contrast, mask = max(((_contrast(lab, mask), mask) for mask in masks), key=lambda pair: pair[0])
+    if contrast < _MIN_CONTRAST:
+        raise EmptyImageError("nothing stands out from the background of the picture")
+    alpha = _refined(mask, _shrink(rgb, _FINE))
+    return np.asarray(cv2.resize(alpha, rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def _lab(rgb: Pixels) -> NDArray[np.float32]:
+    """CIELAB, L in 0..100, smoothed a little against sensor noise and JPEG blocks."""
+    import cv2
+
+    smooth = cv2.GaussianBlur(rgb, (0, 0), 1.0)
+    return np.asarray(cv2.cvtColor(smooth.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), dtype=np.float32)
+
+
+def _border_seeds(height: int, width: int) -> Pixels:
+    """Everything inside a thin frame is probably the object."""
+    import cv2
+
+    frame = max(1, round(0.02 * min(height, width)))
+    seeds = np.full((height, width), cv2.GC_BGD, np.uint8)
+    seeds[frame:-frame, frame:-frame] = cv2.GC_PR_FGD
+    return seeds
+
+
+def _step_seeds(lab: NDArray[np.float32]) -> Pixels:
+    """What small steps of colour reach from the border is probably background: follows gradients and soft shadows."""
+    import cv2
+
+    height, width = lab.shape[:2]
+    reached = np.zeros((height + 2, width + 2), np.uint8)  # floodFill wants a frame of its own
+    flags = 4 | cv2.FLOODFILL_MASK_ONLY | (1 << 8)
+    step = (1.6, 1.2, 1.2)
+    rows, columns = range(0, height, 4), range(0, width, 4)
+    seeds = [(x, y) for y in (0, height - 1) for x in columns] + [(x, y) for x in (0, width - 1) for y in rows]
+    for x, y in seeds:
+        if not reached[y + 1, x + 1]:
+            cv2.floodFill(lab, reached, (x, y), 0, step, step, flags)
+    return _seeds(reached[1:-1, 1:-1] > 0)
+
+
+def _colour_seeds(lab: NDArray[np.float32]) -> Pixels:
+    """What has one of the border's main colours and hangs together with it is probably background: follows texture."""
+    import cv2
+
+    border = np.concatenate([lab[0], lab[-1], lab[:, 0], lab[:, -1]])
+    cv2.setRNGSeed(0)
+    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 20, 0.1)
+    _, _, colours = cv2.kmeans(border, 8, None, stop, 1, cv2.KMEANS_PP_CENTERS)
+    away = np.min([np.square(lab - colour).sum(2) for colour in colours], axis=0)
+    alike = _framed(away < 12.0**2)
+    labels, _ = _areas(alike)
+    return _seeds(labels == labels[0, 0])
+
+
+def _framed(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    mask = mask.copy()
+    mask[[0, -1]] = mask[:, [0, -1]] = True
+    return mask
+
+
+def _seeds(background: NDArray[np.bool_]) -> Pixels:
+    import cv2
+
+    return np.where(_framed(background), cv2.GC_PR_BGD, cv2.GC_PR_FGD).astype(np.uint8)
+
+
+def _grabcut(rgb: Pixels, seeds: Pixels) -> NDArray[np.bool_]:
+    import cv2
+
+    cv2.setRNGSeed(0)  # of this thread; grabCut's k-means draws from it
+    seeds = seeds.copy()
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    try:
+        cv2.grabCut(rgb, seeds, (0, 0, 1, 1), *models, 5, cv2.GC_INIT_WITH_MASK)
+    except cv2.error:  # no pixel was left for one of the two sides
+        return np.zeros(seeds.shape, bool)
+    return np.asarray((seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD))
+
+
+def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Without the parts smaller than a fiftieth of the largest, and with the pinholes filled."""
+    kept = _parts(mask, 0.02 * _biggest(mask))
+    return ~_parts(~kept, 0.001 * mask.size)
+
+
+def _areas(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    import cv2
+
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    areas = np.array(stats[:, cv2.CC_STAT_AREA], dtype=np.int32)
+    areas[0] = 0  # label 0 is what lies outside the mask
+    return np.asarray(labels, dtype=np.int32), areas
+
+
+def _biggest(mask: NDArray[np.bool_]) -> int:
+    return int(_areas(mask)[1].max())
+
+
+def _parts(mask: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
+    labels, areas = _areas(mask)
+    return np.asarray((areas >= max(least, 1))[labels])
+
+
+def _contrast(lab: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    """How well the mask's contour follows an edge of the picture: the mean difference in CIELAB between the two
+    sides along the weakest quarter of the contour. 0 for an empty mask, and for one that fills the picture."""
+    import cv2
+
+    share = mask.mean()
+    if not 0.001 < share < 0.98:
+        return 0.0
+    size, sides = (9, 9), []
+    for side in (mask, ~mask):
+        weight = cv2.boxFilter(side.astype(np.float32), -1, size)
+        mean = cv2.boxFilter(lab * side[..., None].astype(np.float32), -1, size) / np.maximum(weight, 1e-6)[..., None]
+        sides.append(mean)
+    contour = mask & (cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0)
+    steps = np.sort(np.linalg.norm(sides[0] - sides[1], axis=2)[contour])
+    return float(steps[: max(1, len(steps) // 4)].mean())
+
+
+def _refined(mask: NDArray[np.bool_], rgb: Pixels) -> Pixels:
+    """(H,W) alpha at the size of `rgb`, its edge drawn to the picture's own by a guided filter.
+
+    He and Sun, "Fast Guided Filter", 2015: the linear model is fitted where the mask was made and applied where the
+    picture is finer. The guide is the colour direction that tells object and background apart best.
+    """
+    import cv2
+
+    guide_rgb = _shrink(rgb, _WORK).astype(np.float32) / 255
+    direction = guide_rgb[mask].mean(0) - guide_rgb[~mask].mean(0)
+    direction /= np.linalg.norm(direction) + 1e-6
+    guide, target = guide_rgb @ direction, mask.astype(np.float32)
+
+    def mean(values: Any) -> Any:
+        return cv2.blur(values, (5, 5))
+
+    variance = mean(guide * guide) - mean(guide) ** 2
+    slope = (mean(guide * target) - mean(guide) * mean(target)) / (variance + 1e-3)
+    offset = mean(target) - slope * mean(guide)
+    size = rgb.shape[1::-1]
+    slope, offset = cv2.resize(mean(slope), size), cv2.resize(mean(offset), size)
+    soft = slope * ((rgb.astype(np.float32) / 255) @ direction) + offset
+    alpha = np.clip((soft - 0.5) * 2.0 + 0.5, 0, 1)
+    return np.asarray(np.rint(alpha * 255), dtype=np.uint8)

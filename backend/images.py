@@ -139,7 +139,7 @@ _CUT_OUT = {"auto": 0.01, "true": 0.10, "false": 0.0}
 so that a photograph with rounded corners, say, has its background removed all the same."""
 _MIN_CONTRAST = 4.0
 """Below this difference in CIELAB across the contour, what was found is noise."""
-_WORK, _FINE = 320, 2048
+_WORK, _FINE = 256, 2048
 """Longest sides in pixels at which the mask is sought and its edge refined."""
 
 
@@ -211,9 +211,8 @@ def _remove_background(rgb: Pixels) -> Pixels:
     if min(height, width) < 8:
         raise EmptyImageError("the picture is too small or too narrow to tell an object from its background")
     lab = _lab(small)
-    guesses = (_border_seeds(height, width), _step_seeds(lab), _colour_seeds(lab))
-    masks = [_largest(_grabcut(small, seeds)) for seeds in guesses]
-    contrast, mask = max(((_contrast(lab, mask), mask) for mask in masks), key=lambda pair: pair[0])
+    found = [_without_lines(lab, _grabcut(small, seeds)) for seeds in (_step_seeds(lab), _colour_seeds(lab))]
+    contrast, mask = max(found, key=lambda pair: pair[0])
     if contrast < _MIN_CONTRAST:
         raise EmptyImageError("nothing stands out from the background of the picture")
     alpha = _refined(mask, _shrink(rgb, _FINE))
@@ -226,16 +225,6 @@ def _lab(rgb: Pixels) -> NDArray[np.float32]:
 
     smooth = cv2.GaussianBlur(rgb, (0, 0), 1.0)
     return np.asarray(cv2.cvtColor(smooth.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), dtype=np.float32)
-
-
-def _border_seeds(height: int, width: int) -> Pixels:
-    """Everything inside a thin frame is probably the object."""
-    import cv2
-
-    frame = max(1, round(0.02 * min(height, width)))
-    seeds = np.full((height, width), cv2.GC_BGD, np.uint8)
-    seeds[frame:-frame, frame:-frame] = cv2.GC_PR_FGD
-    return seeds
 
 
 def _step_seeds(lab: NDArray[np.float32]) -> Pixels:
@@ -261,11 +250,12 @@ def _colour_seeds(lab: NDArray[np.float32]) -> Pixels:
     border = np.concatenate([lab[0], lab[-1], lab[:, 0], lab[:, -1]])
     cv2.setRNGSeed(0)
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 20, 0.1)
-    _, _, colours = cv2.kmeans(border, 8, None, stop, 1, cv2.KMEANS_PP_CENTERS)
+    labels = np.zeros((len(border), 1), np.int32)
+    colours = np.asarray(cv2.kmeans(border, 8, labels, stop, 1, cv2.KMEANS_PP_CENTERS)[2])
     away = np.min([np.square(lab - colour).sum(2) for colour in colours], axis=0)
     alike = _framed(away < 12.0**2)
-    labels, _ = _areas(alike)
-    return _seeds(labels == labels[0, 0])
+    parts, _ = _areas(alike)
+    return _seeds(parts == parts[0, 0])
 
 
 def _framed(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -291,6 +281,16 @@ def _grabcut(rgb: Pixels, seeds: Pixels) -> NDArray[np.bool_]:
     except cv2.error:  # no pixel was left for one of the two sides
         return np.zeros(seeds.shape, bool)
     return np.asarray((seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD))
+
+
+def _without_lines(lab: NDArray[np.float32], mask: NDArray[np.bool_]) -> tuple[float, NDArray[np.bool_]]:
+    """The mask with its contrast, and without what is thinner than three pixels where that is clearly no part of the
+    object: the edge of the table behind it, not a cat's tail."""
+    import cv2
+
+    opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+    (as_is, mask), (without, opened) = ((_contrast(lab, part), part) for part in (_largest(mask), _largest(opened)))
+    return (without, opened) if without > 1.5 * as_is else (as_is, mask)
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

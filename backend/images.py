@@ -267,7 +267,9 @@ def _framed(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _seeds(background: NDArray[np.bool_]) -> Pixels:
     import cv2
 
-    return np.where(_framed(background), cv2.GC_PR_BGD, cv2.GC_PR_FGD).astype(np.uint8)
+    seeds = np.where(background, cv2.GC_PR_BGD, cv2.GC_PR_FGD)
+    seeds[_framed(np.zeros_like(background))] = cv2.GC_BGD
+    return seeds.astype(np.uint8)
 
 
 def _grabcut(rgb: Pixels, seeds: Pixels) -> NDArray[np.bool_]:
@@ -319,7 +321,8 @@ def _parts(mask: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
 
 def _contrast(lab: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     """How well the mask's contour follows an edge of the picture: the mean difference in CIELAB between the two
-    sides along the weakest quarter of the contour. 0 for an empty mask, and for one that fills the picture."""
+    sides along the weakest quarter of the contour, less for a mask that lies along the picture's border, as a sky
+    does. 0 for an empty mask, and for one that fills the picture."""
     import cv2
 
     share = mask.mean()
@@ -332,7 +335,8 @@ def _contrast(lab: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
         sides.append(mean)
     contour = mask & (cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0)
     steps = np.sort(np.linalg.norm(sides[0] - sides[1], axis=2)[contour])
-    return float(steps[: max(1, len(steps) // 4)].mean())
+    inside_border = np.concatenate([mask[2], mask[-3], mask[:, 2], mask[:, -3]]).mean()
+    return float(steps[: max(1, len(steps) // 4)].mean() * (1 - inside_border) ** 3)
 
 
 def _refined(mask: NDArray[np.bool_], rgb: Pixels) -> Pixels:

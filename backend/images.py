@@ -322,7 +322,7 @@ def _parts(mask: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
 def _contrast(lab: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     """How well the mask's contour follows an edge of the picture: the mean difference in CIELAB between the two
     sides along the weakest quarter of the contour, less for a mask that lies along the picture's border, as a sky
-    does. 0 for an empty mask, and for one that fills the picture."""
+    does, or that is tiny, as a gap between objects is. 0 for an empty mask, and for one that fills the picture."""
     import cv2
 
     share = mask.mean()
@@ -336,7 +336,8 @@ def _contrast(lab: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     contour = mask & (cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0)
     steps = np.sort(np.linalg.norm(sides[0] - sides[1], axis=2)[contour])
     inside_border = np.concatenate([mask[2], mask[-3], mask[:, 2], mask[:, -3]]).mean()
-    return float(steps[: max(1, len(steps) // 4)].mean() * (1 - inside_border) ** 3)
+    trust = (1 - inside_border) ** 3 * min(1, share / 0.05) ** 0.5
+    return float(steps[: max(1, len(steps) // 4)].mean() * trust)
 
 
 def _refined(mask: NDArray[np.bool_], rgb: Pixels) -> Pixels:

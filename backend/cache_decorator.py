@@ -1,0 +1,307 @@
+"""Decorators that remember what a function returned: `cached_result` for `async def`, `cached_result_sync` for `def`.
+
+    >>> from cache_manager import LRUCache
+    >>> @cached_result_sync(cache=LRUCache())
+    ... def volume(width: float, height: float = 1.0) -> float:
+    ...     print("computing")
+    ...     return width * height
+    >>> volume(2.0), volume(width=2.0, height=1.0)
+    computing
+    (2.0, 2.0)
+    >>> volume.invalidate(2.0), volume.invalidate(2.0)
+    (True, False)
+
+The key is the SHA-256 of the function's name and its arguments as the function receives them, so that positional,
+keyword and default spellings of one call agree. The encoding is typed and length-prefixed: `1`, `1.0`, `True` and `"1"`
+differ, as do `"a|b"` and `"a", "b"`. Arrays, tensors and pictures count by content. A value of an unknown type, whose
+text or address might say too little, is never guessed at: the call goes past the cache, with one warning. A class makes
+its instances known, `self` included, by a method `__cache_key__` that returns what tells them apart.
+
+The stored object itself is returned to every caller; whoever wants to change it makes a copy.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import hashlib
+import inspect
+import logging
+import sys
+import types
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import PurePath
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from cache_manager import LRUCache, get_cache
+
+logger = logging.getLogger(__name__)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Cached(Protocol[P, R]):
+    """A decorated function: called as before, with three more things to ask of it."""
+
+    uncached: Callable[P, R]
+    """The function itself."""
+    key_prefix: str
+    """What every default key of it begins with: `cache.delete_prefix(f.key_prefix)` forgets all its results."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The stored result, or a new one."""
+
+    def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str | None:
+        """The key of this call; None where it goes past the cache."""
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Forget the result of this call; False if there was none."""
+
+
+class UnkeyableError(TypeError):
+    """A value whose type says nothing about what makes two of them equal."""
+
+
+def cached_result(
+    cache_key_fn: Callable[..., Any] | None = None,
+    ttl_seconds: float | None = None,
+    enabled: bool | Callable[[], bool] = True,
+    *,
+    cache: LRUCache | None = None,
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Cached[P, Coroutine[Any, Any, R]]]:
+    """Remember the results of a coroutine function.
+
+    `cache_key_fn(*args, **kwargs)` replaces the default key: a str is taken as it is, None goes past the cache.
+    `ttl_seconds` None: the cache's default. `enabled` may be a function, asked at every call. `cache` None: what
+    `get_cache()` gives at the call. Calls of equal key under way at once run once; an error reaches all, unstored.
+    """
+
+    def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> Cached[P, Coroutine[Any, Any, R]]:
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(f"cached_result needs an async def, not {function!r}; use cached_result_sync")
+        caching = _Caching(function, cache_key_fn, enabled, cache)
+
+        @functools.wraps(function)
+        async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            key = caching.key_if_enabled(*args, **kwargs)
+            if key is None:
+                return await function(*args, **kwargs)
+            return await caching.cache.aget_or_compute(key, lambda: function(*args, **kwargs), ttl_seconds=ttl_seconds)
+
+        return caching.dress(wrapper)
+
+    return decorate
+
+
+def cached_result_sync(
+    cache_key_fn: Callable[..., Any] | None = None,
+    ttl_seconds: float | None = None,
+    enabled: bool | Callable[[], bool] = True,
+    *,
+    cache: LRUCache | None = None,
+) -> Callable[[Callable[P, R]], Cached[P, R]]:
+    """`cached_result` for plain functions; refuses coroutine and generator functions, whose results serve once."""
+
+    def decorate(function: Callable[P, R]) -> Cached[P, R]:
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function!r} is an async def; use cached_result")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function) or not callable(function):
+            raise TypeError(f"cached_result_sync needs a plain function, not {function!r}")
+        caching = _Caching(function, cache_key_fn, enabled, cache)
+
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            key = caching.key_if_enabled(*args, **kwargs)
+            if key is None:
+                return function(*args, **kwargs)
+            return caching.cache.get_or_compute(key, lambda: function(*args, **kwargs), ttl_seconds=ttl_seconds)
+
+        return caching.dress(wrapper)
+
+    return decorate
+
+
+_times_decorated: Counter[str] = Counter()
+
+
+class _Caching(Generic[P, R]):
+    """What both decorators share: from a call to its key and its cache."""
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        key_function: Callable[..., Any] | None,
+        enabled: bool | Callable[[], bool],
+        cache: LRUCache | None,
+    ) -> None:
+        name = f"{function.__module__}.{function.__qualname__}"
+        _times_decorated[name] += 1  # closures, lambdas and reloaded modules use a name again
+        if _times_decorated[name] > 1:
+            name += f"#{_times_decorated[name]}"
+        self.function = function
+        self.prefix = f"{name}:"
+        self.signature = inspect.signature(function)
+        self.key_function = key_function
+        self.enabled = enabled
+        self.chosen_cache = cache
+        self.warned = False
+
+    @property
+    def cache(self) -> LRUCache:
+        return get_cache() if self.chosen_cache is None else self.chosen_cache
+
+    def key_if_enabled(self, *args: P.args, **kwargs: P.kwargs) -> str | None:
+        enabled = self.enabled() if callable(self.enabled) else self.enabled
+        return self.key(*args, **kwargs) if enabled else None
+
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str | None:
+        try:
+            if self.key_function is not None:
+                chosen = self.key_function(*args, **kwargs)
+                return chosen if chosen is None or isinstance(chosen, str) else self.prefix + digest(chosen)
+            call = self.signature.bind(*args, **kwargs)
+            call.apply_defaults()
+            return self.prefix + digest(call.arguments)
+        except Exception as error:  # a call must not fail for want of a key; a wrong call fails by itself
+            if not self.warned:
+                self.warned = True
+                logger.warning("calls of %s go past the cache: %s", self.prefix[:-1], error)
+            return None
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        key = self.key(*args, **kwargs)
+        return key is not None and self.cache.delete(key)
+
+    def dress(self, wrapper: Callable[P, R]) -> Cached[P, R]:
+        dressed = cast(Any, wrapper)
+        dressed.uncached = self.function
+        dressed.key_prefix = self.prefix
+        dressed.cache_key = self.key
+        dressed.invalidate = self.invalidate
+        return cast(Cached[P, R], dressed)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical encoding of `value`, in hexadecimal; UnkeyableError names a type it does not know.
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    >>> len({digest(one) for one in (1, 1.0, True, "1", b"1", (1,), [1])})
+    7
+    """
+    return _encode(value, ()).hex()
+
+
+_BY_REPR = (
+    type(None),
+    type(...),
+    bool,
+    float,
+    complex,
+    Decimal,
+    Fraction,
+    UUID,
+    range,
+    date,
+    datetime,
+    time,
+    timedelta,
+)
+
+
+def _hash(tag: str, *parts: Any) -> bytes:
+    """SHA-256 of bytes-like parts, each behind its length, so that no two lists of parts look alike."""
+    state = hashlib.sha256()
+    for part in (tag.encode(), *parts):
+        data = memoryview(part).cast("B")
+        state.update(len(data).to_bytes(8, "little"))
+        state.update(data)
+    return state.digest()
+
+
+def _encode(value: Any, outer: tuple[int, ...]) -> bytes:
+    """A digest of type and content; `outer` holds the ids of the containers around it."""
+    kind = type(value)
+    if kind in _BY_REPR:
+        return _hash(kind.__name__, repr(value).encode())
+    if kind is int:
+        return _hash("int", hex(value).encode())
+    if kind is str:
+        return _hash("str", value.encode("utf-8", "surrogatepass"))
+    if kind in (bytes, bytearray):
+        return _hash(kind.__name__, value)
+    if id(value) in outer:
+        raise UnkeyableError("a container that contains itself")
+    inner = (*outer, id(value))
+
+    def each(items: Iterable[Any]) -> list[bytes]:
+        return [_encode(item, inner) for item in items]
+
+    if kind in (list, tuple):
+        return _hash(kind.__name__, *each(value))
+    if kind in (set, frozenset):
+        return _hash(kind.__name__, *sorted(each(value)))
+    if kind is dict:
+        return _hash("dict", *sorted(each(value.items())))
+    if kind is OrderedDict:
+        return _hash("OrderedDict", *each(value.items()))
+    if hasattr(kind, "__cache_key__"):
+        return _hash("declared", _encode(kind, ()), _encode(value.__cache_key__(), inner))
+    if isinstance(value, type):
+        return _hash("type", _class_name(value).encode())
+    if isinstance(value, enum.Enum):
+        return _hash("enum", _encode(kind, ()), _encode(value.value, inner))
+    if isinstance(value, PurePath):
+        return _hash("path", _encode(kind, ()), str(value).encode("utf-8", "surrogateescape"))
+    if is_dataclass(value):
+        return _hash("dataclass", _encode(kind, ()), *each((f.name, getattr(value, f.name)) for f in fields(value)))
+    if isinstance(value, tuple) and hasattr(kind, "_fields"):
+        return _hash("namedtuple", _encode(kind, ()), *each(value))
+    if isinstance(value, types.FunctionType | types.BuiltinFunctionType) and _is_found_by_name(value):
+        return _hash("function", f"{value.__module__}.{value.__qualname__}".encode())
+    return _encode_foreign(value, inner)
+
+
+def _encode_foreign(value: Any, inner: tuple[int, ...]) -> bytes:
+    """Arrays, tensors and pictures, of libraries that are not imported for this: who has one has imported it."""
+    kind = type(value)
+    numpy, torch, image = (sys.modules.get(name) for name in ("numpy", "torch", "PIL.Image"))
+    if numpy and (kind is numpy.ndarray or isinstance(value, numpy.generic)):
+        array = numpy.asarray(value)
+        if array.dtype.hasobject:
+            return _hash("objects", repr(array.shape).encode(), _encode(array.tolist(), inner))
+        content = numpy.ascontiguousarray(array).reshape(-1).view("u1")
+        return _hash(kind.__name__, repr((array.dtype.descr, array.shape)).encode(), content)
+    if torch and kind in (torch.Tensor, torch.nn.Parameter) and value.layout is torch.strided:
+        tensor = (value.dtype, tuple(value.shape), value.device, value.requires_grad)
+        content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        return _hash(kind.__name__, repr(tensor).encode(), content)
+    if image and isinstance(value, image.Image):
+        extras = [value.getpalette(), value.info.get("transparency"), value.info.get("exif")]
+        return _hash("image", repr((value.mode, value.size)).encode(), value.tobytes(), _encode(extras, inner))
+    raise UnkeyableError(f"no key for a value of type {kind.__module__}.{kind.__qualname__}")
+
+
+def _is_found_by_name(value: Any) -> bool:
+    found: Any = sys.modules.get(value.__module__)
+    for part in value.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is value
+
+
+_local_classes: WeakKeyDictionary[type, int] = WeakKeyDictionary()
+
+
+def _class_name(kind: type) -> str:
+    """The name that leads to the class; classes made inside functions share theirs and get a number."""
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if _is_found_by_name(kind):
+        return name
+    return f"{name}#{_local_classes.setdefault(kind, len(_local_classes))}"

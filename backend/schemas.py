@@ -90,6 +90,7 @@ class GenerateBody(_Body):
     fit: Annotated[Literal["contain", "stretch"], BeforeValidator(_text)] = "contain"
     prompt: Annotated[str, Field(max_length=2000)] = ""
     seed: Annotated[Whole, Field(ge=0, le=2**32 - 1)] = 0
+    scale: Annotated[Literal["mm", "unit"], BeforeValidator(_text)] = "mm"
     target_faces: Annotated[Whole, Field(ge=4, le=MAX_FACES)] | None = None
     remove_background: Annotated[Literal["auto", "true", "false"], BeforeValidator(_background)] = "auto"
 
@@ -173,6 +174,7 @@ class HunyuanBody(_Body):
             quality=self.quality,
             seed=int(self.seed),
             target_faces=None if self.face_count is None else int(self.face_count),
+            scale="unit",
         )
 
 

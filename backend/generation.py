@@ -1,0 +1,274 @@
+"""One request's way: picture → shape → file, with a cache key for each of the two steps. Knows no Flask.
+
+The *shape* is the model's mesh, keyed on the decoded pixels, the model with its revision, and only those parameters
+that the model reads. The *file* is that shape finished and exported, keyed on the shape's key and everything that
+finishing reads. So another format, size or face count of a known picture is a conversion, never a generation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import images
+import meshes
+from jobs import Delivery, JobFailedError, Outcome, Upload
+from models.base import (
+    Cancelled,
+    EmptyImageError,
+    GenerationCancelledError,
+    Mesh,
+    Model,
+    ModelUnavailableError,
+    Progress,
+    ShapeOptions,
+)
+from result_cache import ResultCache
+from schemas import GenerateBody
+from storage import Storage
+
+_MODEL_SHARE = (0.15, 0.85)
+"""Where the model's own progress lies in that of the whole job."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A cached result: immutable bytes that the cache owns, and what was measured on them."""
+
+    data: bytes
+    mesh: dict[str, Any]
+
+    @property
+    def size_mb(self) -> float:
+        """What it holds, in MB (10^6 bytes); the dict of a few numbers is noise beside the mesh."""
+        return len(self.data) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The picture a request starts from: known by its pixels' hash, read and decoded only when a shape is made."""
+
+    sha256: str
+    path: Path
+    max_pixels: int
+
+
+class Generation:
+    """Makes shapes with one model and files from them, each at most once as long as the cache holds them."""
+
+    def __init__(self, model: Model, cache: ResultCache, storage: Storage) -> None:
+        self.model, self.cache, self._storage = model, cache, storage
+        self._one_at_a_time: contextlib.AbstractContextManager[Any] = (
+            contextlib.nullcontext() if model.thread_safe else threading.Lock()
+        )
+
+    def shape_key(self, sha256: str, body: GenerateBody) -> str:
+        """Key of the shape."""
+        options = {"quality": body.quality, "seed": body.seed, "prompt": body.prompt}
+        read = {name: value for name, value in options.items() if name in self.model.reads}
+        background = (body.remove_background, images.FOREGROUND_REVISION)
+        return "shape:" + _digest([sha256, self.model.id, self.model.revision, background, read])
+
+    def file_key(self, shape_key: str, body: GenerateBody) -> str:
+        """Key of the file made from that shape."""
+        return "file:" + _digest(
+            [shape_key, body.format, body.dimensions.model_dump(), body.fit, body.target_faces, body.scale]
+        )
+
+    def run_key(self, sha256: str, body: GenerateBody) -> str | None:
+        """What makes two requests under way identical; None when every request has to generate."""
+        return self.file_key(self.shape_key(sha256, body), body) if self.cache.enabled else None
+
+    def cached(self, source: Source, body: GenerateBody) -> Outcome | None:
+        """The answer without the model, converted if need be; None when a shape has to be made."""
+        shape_key = self.shape_key(source.sha256, body)
+        if self.file_key(shape_key, body) not in self.cache and shape_key not in self.cache:
+            return None
+        try:
+            return self._produce(source, body, _no_shape)
+        except _NoShapeError:  # evicted since the look above
+            return None
+
+    def generate(self, source: Source, body: GenerateBody, progress: Progress, cancelled: Cancelled) -> Outcome:
+        """The whole way, for a worker; raises JobFailedError for what a user must know, GenerationCancelledError."""
+        while True:
+            try:
+                with _known_failures():
+                    return self._produce(
+                        source, body, lambda: self._make_shape(source, body, progress, cancelled), progress
+                    )
+            except (GenerationCancelledError, _NoShapeError):
+                # It may be the end of another request's flight that this one had joined: then it is this one's turn.
+                if cancelled():
+                    raise
+
+    def convert(self, source: Source, body: GenerateBody, shape_key: str) -> Outcome:
+        """A finished job in another format, from the cache or the stored shape."""
+
+        def stored_shape() -> bytes:
+            shape = self._storage.shape(shape_key)
+            if shape is None and shape_key == self.shape_key(source.sha256, body):
+                shape = self._make_shape(source, body, lambda fraction, stage: None, lambda: False)
+            if shape is None:
+                raise JobFailedError("shape_lost", "the shape came from another model and is lost: start the job again")
+            return shape
+
+        with _known_failures():
+            return self._produce(source, body, stored_shape, shape_key=shape_key)
+
+    def _produce(
+        self,
+        source: Source,
+        body: GenerateBody,
+        make_shape: Callable[[], bytes],
+        progress: Progress = lambda fraction, stage: None,
+        *,
+        shape_key: str | None = None,
+    ) -> Outcome:
+        started, timings, made = time.perf_counter(), dict[str, float](), []
+        key = shape_key or self.shape_key(source.sha256, body)
+
+        def shape() -> bytes:
+            with _timed(timings, "shape"):
+                data = make_shape()
+            made.append(key)
+            return data
+
+        def file() -> File:
+            packed = self.cache.get_or_compute(key, shape)
+            with _timed(timings, "export"):
+                progress(_MODEL_SHARE[1], "export")
+                return make_file(Mesh.from_bytes(packed), body)
+
+        file_key = self.file_key(key, body)
+        result = self.cache.get_or_compute(file_key, file)
+        if not self._storage.has_shape(key) and (packed := self.cache.peek(key)):
+            self._storage.save_shape(key, packed)  # its last job was forgotten; this one may want another format
+        timings["total"] = round(time.perf_counter() - started, 4)
+        delivery = Delivery(
+            filename="",
+            file_size=len(result.data),
+            etag=file_key.rpartition(":")[2],
+            shape_key=key,
+            model=self.model.id,
+            cached=not made,
+            mesh=result.mesh,
+            timings=timings,
+        )
+        return Outcome(result.data, delivery)
+
+    def _make_shape(self, source: Source, body: GenerateBody, progress: Progress, cancelled: Cancelled) -> bytes:
+        def step(fraction: float, stage: str) -> None:
+            if cancelled():
+                raise GenerationCancelledError
+            progress(fraction, stage)
+
+        low, high = _MODEL_SHARE
+        step(0.0, "decode")
+        try:
+            data = source.path.read_bytes()
+        except FileNotFoundError as error:
+            raise JobFailedError("upload_lost", "the uploaded picture is gone: upload it again") from error
+        picture = images.decode(data, source.max_pixels)
+        step(0.03, "foreground")
+        cut_out = images.foreground(picture.rgba, body.remove_background)
+        step(low, "shape")
+        options = ShapeOptions(body.quality, body.seed, body.prompt)
+        with self._one_at_a_time:
+            mesh = self.model.generate(
+                cut_out, options, lambda fraction, stage: step(low + (high - low) * fraction, stage), cancelled
+            )
+        packed = mesh.to_bytes()
+        self._storage.save_shape(self.shape_key(source.sha256, body), packed)
+        return packed
+
+
+def make_file(mesh: Mesh, body: GenerateBody) -> File:
+    """Finish a shape as the request wants it and export it; the report is measured on what is delivered."""
+    sides = body.dimensions
+    dimensions = meshes.Dimensions(sides.width, sides.height, sides.depth)
+    finished = meshes.finish(mesh, dimensions=dimensions, fit=body.fit, target_faces=body.target_faces)
+    if body.scale == "unit":
+        finished = _unit_scaled(finished, body.format)
+    return File(meshes.export(finished, body.format), meshes.measure(finished).as_dict())
+
+
+def describe(picture: images.Picture, file_size: int, original_filename: str) -> Upload:
+    """What is worth knowing of an uploaded picture once its pixels are gone."""
+    empty = {}
+    for background in get_args(images.Background):
+        try:
+            images.check_not_empty(picture.rgba, background)
+        except EmptyImageError as error:
+            empty[background] = str(error)
+    info = {
+        "width": picture.width,
+        "height": picture.height,
+        "size": [picture.width, picture.height],
+        "format": picture.format,
+        "mode": picture.mode,
+        "has_transparency": picture.has_transparency,
+        "file_size": file_size,
+    }
+    return Upload(
+        extension=picture.format.lower(),
+        original_filename=original_filename[:255],
+        sha256=picture.sha256,
+        image_info=info,
+        empty=empty,
+    )
+
+
+def _unit_scaled(mesh: Mesh, file_format: str) -> Mesh:
+    """Centred on the origin with the longest side from −1 to 1 in the file's own unit (GLB: metres, others: mm)."""
+    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+    scale = (2000 if file_format == "glb" else 2) / (high - low).max()
+    return replace(mesh, vertices=((mesh.vertices - (low + high) / 2) * scale).astype("float32"))
+
+
+def _digest(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        timings[name] = round(time.perf_counter() - started, 4)
+
+
+class _NoShapeError(Exception):
+    """The request thread must not run the model."""
+
+
+def _no_shape() -> bytes:
+    raise _NoShapeError
+
+
+@contextlib.contextmanager
+def _known_failures() -> Iterator[None]:
+    """Turn what a user can act on into JobFailedError; the rest is logged by the queue as a fault."""
+    try:
+        yield
+    except (EmptyImageError, images.NotAnImageError, images.ImageTooLargeError) as error:
+        raise JobFailedError(
+            "empty_image" if isinstance(error, EmptyImageError) else "bad_image", str(error)
+        ) from error
+    except ModelUnavailableError as error:
+        raise JobFailedError("model_unavailable", str(error)) from error
+    except OSError as error:
+        raise JobFailedError("storage", f"a file could not be read or written: {error.strerror}") from error
+    except Exception as error:
+        # torch.cuda.OutOfMemoryError by name, as torch may not be there at all
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            raise JobFailedError("out_of_memory", "out of memory: lower the quality, or free the GPU") from error
+        raise

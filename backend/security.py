@@ -1,0 +1,153 @@
+"""The guard of a local server that a browser talks to: host, origin, API key, rate limit, response headers.
+
+A page on any web site can make its visitor's browser send requests to this machine, and DNS rebinding can even give
+such a page this server's answers. So every request must name a host that is ours, every write that comes from a page
+must come from a page of ours, and where a key is set, it must be there.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from flask import Flask, Request, Response, request
+from flask_cors import CORS
+
+from schemas import RequestError
+from settings import Settings
+
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.IGNORECASE)
+_OPEN_PATHS = frozenset({"/api/health", "/health"})
+_HUNYUAN_PATHS = ("/generate", "/send", "/status/")
+_ALLOWED_HEADERS = [
+    "Content-Type",
+    "Cache-Control",
+    "Pragma",
+    "Authorization",
+    "X-API-Key",
+    "ngrok-skip-browser-warning",
+]
+_CSP = (
+    "default-src 'self'; img-src 'self' blob: data:; connect-src 'self' blob:; style-src 'self'; script-src 'self'; "
+    "worker-src 'self' blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+)
+
+
+class RateLimiter:
+    """At most `limit` calls per address in any minute."""
+
+    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit, self._clock = limit, clock
+        self._lock = threading.Lock()
+        self._calls: dict[str, deque[float]] = {}
+
+    def retry_after(self, address: str) -> float:
+        """0 when the call may pass, and it is counted; else the seconds until one may."""
+        now = self._clock()
+        with self._lock:
+            if len(self._calls) > 10_000:  # forget addresses that have been quiet
+                self._calls = {a: calls for a, calls in self._calls.items() if calls[-1] > now - 60}
+            calls = self._calls.setdefault(address, deque())
+            while calls and calls[0] <= now - 60:
+                calls.popleft()
+            if len(calls) >= self._limit:
+                return calls[0] + 60 - now
+            calls.append(now)
+            return 0.0
+
+
+class Guard:
+    """Decides on every request before any route sees it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._wildcard = settings.host in ("0.0.0.0", "::")
+        names = ("localhost", "127.0.0.1", "[::1]")
+        own = {f"http://{name}:{settings.port}" for name in names} if settings.port else set()
+        if settings.port == 80:
+            own |= {f"http://{name}" for name in names}
+        self._any_origin = "*" in settings.cors_origins
+        self.origins = frozenset(own | (set(settings.cors_origins) - {"*"}))
+        self._limiter = RateLimiter(settings.rate_limit_per_minute) if settings.enable_rate_limiting else None
+
+    def install(self, app: Flask) -> None:
+        """Put the guard, CORS and the response headers on the app."""
+        CORS(
+            app,
+            # Patterns, as the extension takes the brackets of [::1] for one.
+            origins="*" if self._any_origin else [re.compile(re.escape(origin) + r"\Z") for origin in self.origins],
+            allow_headers=_ALLOWED_HEADERS,
+            methods=["GET", "HEAD", "POST", "DELETE", "OPTIONS"],
+            expose_headers=["Content-Disposition", "ETag", "Retry-After"],
+            max_age=600,
+        )
+        app.before_request(self.check)
+        app.after_request(_add_headers)
+
+    def check(self) -> None:
+        """Raise a RequestError (401, 403, 429) unless the request may pass."""
+        if not self._host_is_ours(request):
+            raise RequestError(403, "forbidden_host", "this server does not answer to that host name")
+        if request.method == "OPTIONS":  # preflights carry no key and change nothing
+            return
+        if request.method not in ("GET", "HEAD") and not self._comes_from_ours(request):
+            raise RequestError(403, "forbidden_origin", "pages of other sites may not change anything here")
+        if not self._is_protected(request.path):
+            return
+        if not self._has_key(request):
+            raise RequestError(401, "unauthorized", "an API key is needed: Authorization: Bearer … or X-API-Key")
+        self._check_rate(request)
+
+    def _host_is_ours(self, req: Request) -> bool:
+        match = _HOST.fullmatch(req.environ.get("HTTP_HOST", ""))
+        if match is None:
+            return False
+        name = match["name"].lower()
+        if name in ("localhost", self._settings.host.lower(), f"[{self._settings.host.lower()}]"):
+            return True
+        try:
+            address = ipaddress.ip_address(name.strip("[]"))
+        except ValueError:  # names of other sites, numbers such as 2130706433
+            return False
+        # Bound to every interface, any address reaches us; rebinding needs a name, never an address.
+        return address.is_loopback or self._wildcard
+
+    def _comes_from_ours(self, req: Request) -> bool:
+        origin = req.headers.get("Origin")
+        if origin is None:
+            return req.headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none")
+        own_host = req.environ["HTTP_HOST"].lower()
+        same = origin.lower() in (f"http://{own_host}", f"https://{own_host}")
+        return same or self._any_origin or origin.lower() in self.origins
+
+    @staticmethod
+    def _is_protected(path: str) -> bool:
+        return path not in _OPEN_PATHS and path.startswith(("/api/", "/metrics", *_HUNYUAN_PATHS))
+
+    def _has_key(self, req: Request) -> bool:
+        expected = self._settings.api_key
+        if expected is None:
+            return True
+        scheme, _, token = req.headers.get("Authorization", "").partition(" ")
+        given = token.strip() if scheme.lower() == "bearer" else req.headers.get("X-API-Key", "")
+        return hmac.compare_digest(given.encode(), expected.encode())
+
+    def _check_rate(self, req: Request) -> None:
+        # Polling a job costs nothing, and a client that is made to poll must not be locked out by it.
+        if self._limiter is None or req.path.startswith(("/api/job-status/", "/status/")):
+            return
+        wait = self._limiter.retry_after(req.remote_addr or "")
+        if wait:
+            raise RequestError(429, "rate_limited", "too many requests", {"retry_after": int(wait) + 1})
+
+
+def _add_headers(response: Response) -> Response:
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Referrer-Policy", "no-referrer")
+    response.headers.setdefault("Content-Security-Policy", _CSP)
+    return response

@@ -336,7 +336,7 @@ def _contrast(lab: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     contour = mask & (cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0)
     steps = np.sort(np.linalg.norm(sides[0] - sides[1], axis=2)[contour])
     inside_border = np.concatenate([mask[2], mask[-3], mask[:, 2], mask[:, -3]]).mean()
-    trust = (1 - inside_border) ** 3 * min(1, share / 0.05) ** 0.5
+    trust = (1 - inside_border) ** 3 * min(1, share / 0.03)
     return float(steps[: max(1, len(steps) // 4)].mean() * trust)
 
 

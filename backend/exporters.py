@@ -12,7 +12,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -24,7 +24,7 @@ import topology
 from models.base import Mesh
 
 _LOSSLESS_PIXELS = 256 * 256
-"""Up to this size a texture is a PNG: exact, and small anyway. Above, a JPEG is some 5 to 10 times smaller and quicker."""
+"""A texture up to this size is a PNG: exact, and small anyway. A larger one is a JPEG: far smaller and quicker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +79,33 @@ def inspect(data: bytes, format: str) -> MeshReport:
     """Read a file back, with trimesh, and measure it."""
     import trimesh
 
-    scene = trimesh.load_scene(io.BytesIO(data), file_type=format, process=False)
-    read = scene.to_mesh()
-    vertices = np.asarray(read.vertices, np.float64)
-    if FORMATS[format].metres:
-        vertices = vertices * 1000
-    else:
-        vertices = np.stack([vertices[:, 0], vertices[:, 2], -vertices[:, 1]], axis=1)
-    return measure(Mesh(vertices.astype(np.float32), np.asarray(read.faces, np.int32)))
+    read = trimesh.load_scene(io.BytesIO(data), file_type=format, process=False).to_mesh()
+    x, y, z = np.asarray(read.vertices, np.float64).T
+    points = np.stack([x, y, z] if FORMATS[format].metres else [x, z, -y], axis=1)
+    mesh = Mesh(points, np.asarray(read.faces, np.int32))
+    if FORMATS[format].metres:  # back to the millimetres that were divided, not to their neighbours in float32
+        points *= 1000
+        points = points.round(_decimals(mesh))
+    return measure(replace(mesh, vertices=points.astype(np.float32)))
+
+
+def _places(mesh: Mesh) -> tuple[topology.Labels, topology.Labels]:
+    """`topology.weld` on a grid finer than that of `finish`, which is a millionth or more of the longest side."""
+    return topology.weld(mesh.vertices, max(_longest(mesh), 1e-6) * 2.0**-20.5)
+
+
+def _longest(mesh: Mesh) -> float:
+    return float(np.ptp(mesh.vertices, axis=0).max())
+
+
+def _decimals(mesh: Mesh) -> int:
+    """As many as tell apart what `finish` tells apart, and one more."""
+    return int(max(0, 6 - np.floor(np.log10(max(_longest(mesh), 1e-6)))))
 
 
 def _welded(mesh: Mesh) -> Mesh:
     """The mesh with one vertex to a place and one colour to a vertex, for formats that know no texture coordinates."""
-    first, place = topology.weld(mesh.vertices)
+    first, place = _places(mesh)
     colours = _vertex_colours(mesh)
     return Mesh(mesh.vertices[first], place[mesh.faces].astype(np.int32), None if colours is None else colours[first])
 
@@ -157,15 +171,9 @@ def _lines(template: str, columns: NDArray[Any]) -> str:
     return (template * len(columns)) % tuple(columns.ravel().tolist())
 
 
-def _number(vertices: NDArray[np.float32]) -> str:
-    """A template with as many decimals as tell apart what `finish` tells apart, and one more."""
-    longest = max(float(np.ptp(vertices, axis=0).max()), 1e-6)
-    return f"%.{int(max(0, 6 - np.floor(np.log10(longest))))}f"
-
-
 def _obj(mesh: Mesh) -> bytes:
     mesh = _welded(mesh)
-    number = _number(mesh.vertices)
+    number = f"%.{_decimals(mesh)}f"
     template, columns = f"v {number} {number} {number}\n", _z_up(mesh.vertices).astype(np.float64)
     if mesh.colours is not None:
         template = template[:-1] + " %.4f %.4f %.4f\n"
@@ -202,7 +210,7 @@ xmlns:m="http://schemas.microsoft.com/3dmanufacturing/material/2015/02">
 
 def _3mf(mesh: Mesh) -> bytes:
     mesh = _welded(mesh)
-    number = _number(mesh.vertices)
+    number = f"%.{_decimals(mesh)}f"
     triangle, columns = '<triangle v1="%d" v2="%d" v3="%d"', mesh.faces
     colours = painted = ""
     if mesh.colours is not None:
@@ -290,7 +298,7 @@ def _encoded(texture: NDArray[np.uint8]) -> tuple[bytes, str]:
 
 
 def _glb(mesh: Mesh) -> bytes:
-    first, place = topology.weld(mesh.vertices)
+    first, place = _places(mesh)
     normals = topology.vertex_normals(mesh.vertices[first], place[mesh.faces])[place]  # smooth across texture seams
     buffer = _Buffer()
     attributes = {

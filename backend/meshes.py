@@ -1,6 +1,6 @@
 """From the mesh that a model returns to the one that is printed: clean, closed, as light as asked, in millimetres.
 
-`finish` does that; `export`, `inspect`, `measure` and the table of formats live in `exporters` and are offered here too.
+`finish` does that; `export`, `inspect`, `measure` and the table of formats live in `exporters`, offered here too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import topology
 from exporters import FORMATS, Format, MeshReport, export, inspect, measure
 from models.base import Mesh
 from textures import dress
-from topology import Faces, Vertices
+from topology import Faces, Labels, Vertices
 
 __all__ = [
     "FORMATS",
@@ -44,6 +44,9 @@ _SPECK = 1e-3
 _CELL = 1e-5
 """Points closer than this share of the longest side are one: 1 µm in 100 mm."""
 
+_COARSE = 100
+"""Faces with which no shape keeps its parts."""
+
 _simplifying = threading.Lock()
 """fast-simplification keeps the mesh it works on in global variables."""
 
@@ -64,6 +67,40 @@ class Dimensions:
     """Front to back (z)."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Surface:
+    """The welded mesh at work: one vertex to a place."""
+
+    vertices: NDArray[np.float64]
+    """(V,3)"""
+    faces: Faces
+    """(F,3)"""
+    corners: Faces | None = None
+    """(F,3) the vertices of the model's mesh at the corners of the faces, for as long as these are the model's own."""
+
+    @property
+    def longest(self) -> float:
+        return float(np.ptp(self.vertices, axis=0).max())
+
+    @property
+    def closed(self) -> bool:
+        return topology.is_closed(self.faces)
+
+    def compact(self, kept: NDArray[np.bool_]) -> _Surface:
+        """Only these faces, and only the vertices that they use."""
+        used, faces = topology.drop_unreferenced(self.faces[kept], len(self.vertices))
+        return _Surface(self.vertices[used], faces, None if self.corners is None else self.corners[kept])
+
+    def turned(self, over: NDArray[np.bool_]) -> _Surface:
+        """With these faces looking the other way."""
+        corners = None if self.corners is None else _turned(self.corners, over)
+        return replace(self, faces=_turned(self.faces, over), corners=corners)
+
+
+def _turned(faces: Faces, over: NDArray[np.bool_]) -> Faces:
+    return np.where(over[:, None], faces[:, ::-1], faces)
+
+
 def finish(mesh: Mesh, *, dimensions: Dimensions, fit: Fit, target_faces: int | None) -> Mesh:
     """The mesh in millimetres, +Y up, front +Z, standing on y = 0, centred in x and z.
 
@@ -72,157 +109,163 @@ def finish(mesh: Mesh, *, dimensions: Dimensions, fit: Fit, target_faces: int | 
     formats hold the same points. A vertex is repeated only where the texture has a seam. Raises EmptyMeshError.
     """
     mesh = _usable(mesh)
-    # `corners` (F,3) are the model's own vertices at the corners of `faces`, for as long as the faces are its own too.
-    vertices, faces, corners = _tidied(mesh)
-    if not topology.is_closed(faces):
-        vertices, faces, corners = *_repaired(vertices, faces), None
-    inward = _inward(vertices, faces)
-    faces = np.where(inward[:, None], faces[:, ::-1], faces)
-    if corners is not None:
-        corners = np.where(inward[:, None], corners[:, ::-1], corners)
-    if target_faces is not None and len(faces) > target_faces:
-        vertices, faces, corners = *_decimated(vertices, faces, target_faces), None
+    surface = _tidied(mesh)
+    if not surface.closed:
+        surface = _repaired(surface)
+    surface = surface.turned(_inward(surface))
+    if target_faces is not None and len(surface.faces) > target_faces:
+        surface = _decimated(surface, target_faces)
 
-    scale, offset = _placement(vertices, dimensions, fit)
-    vertices, faces, corners = _snapped(vertices * scale + offset, faces, corners)
-    mesh = replace(mesh, vertices=(mesh.vertices * scale + offset).astype(np.float32))
-    return dress(mesh, vertices, faces, corners)
-
-
-def _longest(vertices: Vertices) -> float:
-    return float(np.ptp(vertices, axis=0).max())
+    scale, offset = _placement(surface.vertices, dimensions, fit)
+    surface = _snapped(replace(surface, vertices=surface.vertices * scale + offset))
+    source = replace(mesh, vertices=(mesh.vertices * scale + offset).astype(np.float32))
+    return dress(source, surface.vertices.astype(np.float32), surface.faces, surface.corners)
 
 
 def _usable(mesh: Mesh) -> Mesh:
     """The mesh without broken vertices, without the faces that use them, and without vertices that no face uses."""
-    finite = np.isfinite(mesh.vertices).all(axis=1)
-    faces = mesh.faces[finite[mesh.faces].all(axis=1)]
-    used, faces = topology.drop_unreferenced(faces, len(mesh.vertices))
-    vertices = mesh.vertices[used]
-    if not len(faces) or _longest(vertices) == 0:
-        raise EmptyMeshError("the mesh has no surface")
+    finite = np.asarray(np.isfinite(mesh.vertices).all(axis=1))
+    used, faces = topology.drop_unreferenced(mesh.faces[finite[mesh.faces].all(axis=1)], len(mesh.vertices))
     return replace(
         mesh,
-        vertices=vertices,
+        vertices=mesh.vertices[used],
         faces=faces.astype(np.int32),
         colours=None if mesh.colours is None else mesh.colours[used],
         uv=None if mesh.uv is None else mesh.uv[used],
     )
 
 
-def _tidied(mesh: Mesh) -> tuple[Vertices, Faces, Faces]:
-    """Weld the mesh, turn its faces to agree with each other, and take out dust: vertices, faces and `corners`."""
-    for cell in (0.0, _CELL * _longest(mesh.vertices)):
+def _tidied(mesh: Mesh) -> _Surface:
+    """The mesh welded, its faces turned to agree with each other, and without dust."""
+    if not mesh.faces.size or (longest := float(np.ptp(mesh.vertices, axis=0).max())) == 0:
+        raise EmptyMeshError("the mesh has no surface")
+    for cell in (0.0, _CELL * longest):
         first, place = topology.weld(mesh.vertices, cell)
-        corners = mesh.faces[~topology.is_degenerate(place[mesh.faces])]
-        if topology.is_closed(place[corners]):
+        surface = _Surface(mesh.vertices[first].astype(np.float64), place[mesh.faces], mesh.faces)
+        surface = surface.compact(~topology.is_degenerate(surface.faces))
+        if surface.closed:
             break
     else:
-        if not len(corners):
+        if not len(surface.faces):
             raise EmptyMeshError("the mesh has no surface")
-        turn = topology.disagreeing(place[corners])
-        corners = np.where(turn[:, None], corners[:, ::-1], corners)
-    vertices = mesh.vertices[first].astype(np.float64)
-    corners = corners[~_is_dust(vertices, place[corners])]
-    used, faces = topology.drop_unreferenced(place[corners], len(vertices))
-    return vertices[used], faces, corners
+        surface = surface.turned(topology.disagreeing(surface.faces))
+    return surface.compact(~_is_dust(surface))
 
 
-def _is_dust(vertices: Vertices, faces: Faces) -> NDArray[np.bool_]:
+def _parts(surface: _Surface) -> tuple[Labels, NDArray[np.float64]]:
+    """(F,) the number of the part a face belongs to, and (P,) the signed volumes of the parts."""
+    part = topology.parts(surface.faces, len(surface.vertices))
+    middle = surface.vertices.mean(axis=0)  # for parts that are open, whose volume depends on where it is seen from
+    return part, np.bincount(part, topology.volumes(surface.vertices - middle, surface.faces)).astype(np.float64)
+
+
+def _is_dust(surface: _Surface) -> NDArray[np.bool_]:
     """(F,) whether the face belongs to a speck."""
-    part = topology.parts(faces, len(vertices))
-    area = np.bincount(part, np.linalg.norm(topology.cross(vertices, faces), axis=1))
-    volume = np.abs(np.bincount(part, topology.volumes(vertices - vertices.mean(axis=0), faces)))
-    return ((area < _SPECK * area.max()) & (volume <= _SPECK * volume.max()))[part]
+    part, volume = _parts(surface)
+    area = np.bincount(part, np.linalg.norm(topology.cross(surface.vertices, surface.faces), axis=1))
+    dust = (area < _SPECK * area.max()) & (np.abs(volume) <= _SPECK * np.abs(volume).max())
+    return np.asarray(dust[part])
 
 
-def _inward(vertices: Vertices, faces: Faces) -> NDArray[np.bool_]:
+def _inward(surface: _Surface) -> NDArray[np.bool_]:
     """(F,) whether to turn the face's part over. A part inside another may face inward: it is a hollow."""
-    part = topology.parts(faces, len(vertices))
-    volume = np.bincount(part, topology.volumes(vertices - vertices.mean(axis=0), faces))
+    part, volume = _parts(surface)
     if inside_out := bool(volume.sum() < 0):
         volume = -volume
-    low, high = np.full((2, len(volume), 3), [[[np.inf]], [[-np.inf]]])
-    for corner in faces.T:
-        np.minimum.at(low, part, vertices[corner])
-        np.maximum.at(high, part, vertices[corner])
+    boxes = [surface.compact(part == number).vertices for number in range(len(volume))] if (volume < 0).any() else []
+    low, high = [points.min(axis=0) for points in boxes], [points.max(axis=0) for points in boxes]
+    hollow = np.zeros(len(volume), bool)
     for number in np.flatnonzero(volume < 0):
-        around = (low < low[number]).all(axis=1) & (high > high[number]).all(axis=1)
-        if (around & (volume > 0)).any():
-            volume[number] = -volume[number]
-    return np.asarray(((volume < 0) ^ inside_out)[part])
+        hollow[number] = any(
+            (low[other] < low[number]).all() and (high[other] > high[number]).all()
+            for other in np.flatnonzero(volume > 0)
+        )
+    return np.asarray((((volume < 0) & ~hollow) ^ inside_out)[part])
 
 
-def _manifold(vertices: Vertices, faces: Faces) -> Any | None:
-    """The solid that manifold3d makes of the mesh, small gaps closed; None where it finds none or it holds no volume."""
+def _manifold(surface: _Surface) -> Any | None:
+    """The solid that manifold3d makes of the mesh, small gaps closed; None where there is none or it is flat."""
     import manifold3d
 
-    raw = manifold3d.Mesh(np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.uint32))
+    raw = manifold3d.Mesh(surface.vertices.astype(np.float32), surface.faces.astype(np.uint32))
     raw.merge()
     solid = manifold3d.Manifold(raw)
-    if solid.status() != manifold3d.Error.NoError or solid.volume() <= 1e-9 * _longest(vertices) ** 3:
+    if solid.status() != manifold3d.Error.NoError or solid.volume() <= 1e-9 * surface.longest**3:
         return None
     return solid
 
 
-def _arrays(solid: Any) -> tuple[Vertices, Faces]:
-    """The solid's mesh, of which points that share a place are one vertex."""
+def _skin(solid: Any) -> _Surface:
+    """The solid's mesh, watertight also to a reader that takes points at one place for one vertex.
+
+    Where sheets touch, manifold3d keeps a vertex for each in one place: they are pulled apart by a hair, inwards.
+    """
     mesh = solid.to_mesh()
-    vertices = np.asarray(mesh.vert_properties[:, :3], np.float64)
-    first, place = topology.weld(vertices, _CELL * _longest(vertices))
-    faces = place[mesh.tri_verts]
-    return vertices[first], faces[~topology.is_degenerate(faces)]
+    vertices, faces = mesh.vert_properties[:, :3].astype(np.float64), mesh.tri_verts.astype(np.int32)
+    cell = _CELL * float(np.ptp(vertices, axis=0).max())
+    for _ in range(3):
+        first, place = topology.weld(vertices, cell)
+        surface = _Surface(vertices[first], place[faces])
+        surface = surface.compact(~topology.is_degenerate(surface.faces))
+        if surface.closed:
+            break
+        shared = np.bincount(place)[place] > 1
+        vertices = vertices - shared[:, None] * 4 * cell * topology.vertex_normals(vertices, faces)
+    return surface
 
 
-def _repaired(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
-    """Make it watertight: through manifold3d as it is, or with its holes filled; else give it back as it came."""
-    filled = topology.fill_holes(vertices, faces)
-    for candidate in ((vertices, faces), filled):
-        solid = _manifold(*candidate)
-        if solid is not None and topology.is_closed((mended := _arrays(solid))[1]):
+def _repaired(surface: _Surface) -> _Surface:
+    """Made watertight: through manifold3d as it is, or with its holes filled; else as it came."""
+    vertices, faces = topology.fill_holes(surface.vertices, surface.faces)
+    for candidate in (surface, _Surface(vertices.astype(np.float64), faces)):
+        solid = _manifold(candidate)
+        if solid is not None and (mended := _skin(solid)).closed:
             return mended
-    return vertices, faces
+    return surface
 
 
-def _decimated(vertices: Vertices, faces: Faces, target: int) -> tuple[Vertices, Faces]:
+def _decimated(surface: _Surface, target: int) -> _Surface:
     """The mesh with at most `target` faces, or with the fewest that leave it watertight if it was."""
-    closed, reached = topology.is_closed(faces), (vertices, faces)
-    for light in _lighter(vertices, faces, target):
+    closed, reached = surface.closed, surface
+    for light in _lighter(surface, target):
         if closed:
-            solid = _manifold(*light)
-            light = _arrays(solid) if solid is not None else (vertices, faces)
-        if len(light[1]) < len(reached[1]) and (not closed or topology.is_closed(light[1])):
+            solid = _manifold(light)
+            if solid is None or not (light := _skin(solid)).closed:
+                continue
+        if len(light.faces) < len(reached.faces):
             reached = light
-            if len(reached[1]) <= target:
-                break
+        if len(reached.faces) <= target:
+            break
     return reached
 
 
-def _lighter(vertices: Vertices, faces: Faces, target: int) -> Iterator[tuple[Vertices, Faces]]:
-    """Ever coarser tries at `target` faces: quadric decimation, a little below where that leaves bad edges, and at last
-    from the convex hull, which has no handles or loose parts to keep.
+def _lighter(surface: _Surface, target: int) -> Iterator[_Surface]:
+    """Tries at `target` faces: by quadric error, then a little below it, where the first left bad edges.
+
+    So few faces that handles and loose parts have no room for theirs are at last taken from the convex hull.
     """
+    for share in (1.0, 0.98, 0.95, 0.9):
+        yield _simplified(surface, max(4, int(share * target)))
+    if target <= _COARSE and (solid := _manifold(surface)) is not None:
+        yield _simplified(_skin(solid.hull()), target)
+
+
+def _simplified(surface: _Surface, target: int) -> _Surface:
     import fast_simplification
 
-    sources = [(vertices, faces)]
-    if (solid := _manifold(vertices, faces)) is not None:
-        sources.append(_arrays(solid.hull()))
-    for points, triangles in sources:
-        size = _longest(points)  # its error threshold is absolute, so it is given a mesh of size one
-        for share in (1.0, 0.99, 0.97, 0.95):
-            goal = min(max(4, int(share * target)), len(triangles))
-            with _simplifying:
-                light, kept = fast_simplification.simplify(points / size, triangles.astype(np.int32), target_count=goal)
-            kept = kept[~topology.is_degenerate(kept)]
-            used, kept = topology.drop_unreferenced(kept, len(light))
-            yield light[used] * size, kept
+    size = surface.longest  # its error threshold is absolute, so it is given a mesh of size one
+    with _simplifying:
+        vertices, faces = fast_simplification.simplify(
+            surface.vertices / size, surface.faces.astype(np.int32), target_count=min(target, len(surface.faces))
+        )
+    return _Surface(vertices * size, faces).compact(~topology.is_degenerate(faces))
 
 
 def _placement(vertices: Vertices, dimensions: Dimensions, fit: Fit) -> tuple[Vertices, Vertices]:
     """Scale and offset (3,) that bring the vertices to millimetres, onto y = 0 and to the middle in x and z.
 
-    `contain` is the largest scale that stays inside every side that is given. `stretch` meets each given side; a free one
-    follows with the geometric mean of the scales of the others, as it would in an enlargement by the same area or length.
+    `contain` takes the largest scale that stays inside every side given. `stretch` meets each side given, and scales a
+    free one by the geometric mean of the others: with one side given, that is the same enlargement all round.
     """
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     extents = high - low
@@ -240,20 +283,17 @@ def _placement(vertices: Vertices, dimensions: Dimensions, fit: Fit) -> tuple[Ve
     return scale, -scale * np.array([middle[0], low[1], middle[2]])
 
 
-def _snapped(
-    vertices: Vertices, faces: Faces, corners: Faces | None
-) -> tuple[NDArray[np.float32], Faces, Faces | None]:
-    """Round to a grid of a power of ten that float32 resolves in millimetres and in metres, and stay watertight."""
-    closed = topology.is_closed(faces)
-    cell = 10.0 ** (np.floor(np.log10(_longest(vertices))) - 5)
-    while True:
-        first, place = topology.weld(vertices, cell)
-        kept = ~topology.is_degenerate(place[faces])
-        used, snapped = topology.drop_unreferenced(place[faces][kept], len(first))
-        if not closed or topology.is_closed(snapped) or (solid := _manifold(vertices, faces)) is None:
-            break
-        # Rounding closed a gap. Take out what is finer than the grid first; as that succeeds or not, this is the last try.
-        closed, corners = False, None
-        vertices, faces = _arrays(solid.simplify(2 * cell))
-    points = (np.rint(vertices[first[used]] / cell) * cell).astype(np.float32)
-    return points, snapped, None if corners is None else corners[kept]
+def _snapped(surface: _Surface) -> _Surface:
+    """Rounded to a grid of a power of ten that float32 resolves in millimetres and in metres, and still watertight."""
+    cell = 10.0 ** (np.floor(np.log10(surface.longest)) - 5)
+    rounded = _on_grid(surface, cell)
+    if surface.closed and not rounded.closed and (solid := _manifold(surface)) is not None:
+        # Rounding closed a gap: take out what is finer than the grid, then round.
+        rounded = _on_grid(_skin(solid.simplify(2 * cell)), cell)
+    return rounded
+
+
+def _on_grid(surface: _Surface, cell: float) -> _Surface:
+    first, place = topology.weld(surface.vertices, cell)
+    surface = _Surface(np.rint(surface.vertices[first] / cell) * cell, place[surface.faces], surface.corners)
+    return surface.compact(~topology.is_degenerate(surface.faces))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,11 @@ from topology import Faces, Labels
 _CANDIDATES = 8
 """Vertices of the model around a new one, among which the front and the back of a thin wall are told apart."""
 
+_SLACK = 0.5
+"""By how much of a face's size in the texture two continuations may differ and still count as the same."""
+
+_TINY = np.finfo(float).tiny
+
 _LEAP = 8.0
 """A face whose texture is this much more stretched than that around it spans a seam of the atlas."""
 
@@ -21,11 +27,10 @@ _LEAP = 8.0
 def dress(source: Mesh, vertices: NDArray[np.float32], faces: Faces, corners: Faces | None) -> Mesh:
     """Mesh of `vertices` and `faces` with the colours or the texture of `source`, which lies in the same place.
 
-    `corners` (F,3) names the vertices of the source at the corners of the faces, if they are still its own. A vertex that
-    two parts of the texture share is split, so that no face runs across the atlas from one part to another.
+    `corners` (F,3) names the vertices of the source at the corners of the faces, if they are still its own. A vertex
+    that two parts of the texture share is split, so that no face runs across the atlas from one part to another.
     """
-    faces = faces.astype(np.int32)
-    bare = Mesh(vertices, faces)
+    bare = Mesh(vertices, faces.astype(np.int32))
     if source.colours is not None:
         return replace(bare, colours=source.colours[_owners(source, bare, corners)])
     if source.uv is None or source.texture is None:
@@ -58,75 +63,97 @@ def _facing(source: Mesh, points: NDArray[np.floating], normals: NDArray[np.floa
     return np.asarray(tree.query(np.hstack([points, normals * reach]))[1])
 
 
+@dataclass(frozen=True, slots=True)
+class _Atlas:
+    """The texture coordinates of the source as a function on the surface around each of its vertices."""
+
+    vertices: NDArray[np.float64]
+    """(V,3)"""
+    uv: NDArray[np.float64]
+    """(V,2)"""
+    gradient: NDArray[np.float64]
+    """(V,2,3) how `uv` changes along the surface."""
+    reach: NDArray[np.float64]
+    """(V,) how far that can be trusted: about two edges."""
+
+    def at(self, vertex: Labels, points: NDArray[np.floating[Any]], bounded: bool = True) -> NDArray[np.float64]:
+        """(…,2) at the (…,3) points, seen from the (…) vertices."""
+        step = points - self.vertices[vertex]
+        if bounded:
+            length = np.maximum(np.linalg.norm(step, axis=-1), _TINY)
+            step *= np.minimum(1, self.reach[vertex] / length)[..., None]
+        return np.asarray(self.uv[vertex] + np.einsum("...ij,...j->...i", self.gradient[vertex], step))
+
+
 def _textured(source: Mesh, bare: Mesh, corners: Faces | None) -> Mesh:
-    assert source.uv is not None
-    gradient, leaps = _gradients(source, source.faces if corners is None else corners)
+    atlas, leaps = _atlas(source, source.faces if corners is None else corners)
     if corners is None:
         normals = topology.cross(bare.vertices, bare.faces)
-        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), np.finfo(float).tiny)
+        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), _TINY)
         anchors = _facing(source, bare.vertices[bare.faces].mean(axis=1), normals, _spacing(bare))
-        corners = _continued(source, bare.vertices, bare.faces, anchors, gradient)
+        corners = _continued(atlas, bare.vertices, bare.faces, anchors)
     elif leaps.any():
         corners = corners.copy()
         anchors = corners[leaps].min(axis=1)  # always the lowest, so that a seam runs along one side of its faces
-        corners[leaps] = _continued(source, bare.vertices, bare.faces[leaps], anchors, gradient)
+        corners[leaps] = _continued(atlas, bare.vertices, bare.faces[leaps], anchors)
 
     # One vertex for each pair of a place and the source vertex that it takes its texture from.
     pairs, numbers = np.unique(bare.faces.astype(np.int64) * len(source.vertices) + corners, return_inverse=True)
     place, owner = np.divmod(pairs, len(source.vertices))
-    points = bare.vertices[place]
-    uv = source.uv[owner] + np.einsum("vij,vj->vi", gradient[owner], points - source.vertices[owner])
     return Mesh(
-        points,
+        bare.vertices[place],
         numbers.reshape(-1, 3).astype(np.int32),
-        uv=np.clip(uv, 0, 1).astype(np.float32),
+        uv=np.clip(atlas.at(owner, bare.vertices[place]), 0, 1).astype(np.float32),
         texture=source.texture,
     )
 
 
-def _gradients(source: Mesh, faces: Faces) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """How `uv` changes along the surface at each vertex (V,2,3), and which of the (F,3) faces leap over a seam.
+def _atlas(source: Mesh, faces: Faces) -> tuple[_Atlas, NDArray[np.bool_]]:
+    """The atlas of the source, and which of its (F,3) faces leap over a seam and so tell nothing of the gradient.
 
-    The faces that leap take no part in the gradients. A leap is more stretched than its neighbours at every corner, which
-    tells it from a region that the texture merely paints in finer detail.
+    A leap is more stretched than its neighbours at every corner, which tells it from a region that the texture merely
+    paints in finer detail.
     """
     assert source.uv is not None
-    a, b, c = (source.vertices[corner].astype(np.float64) for corner in faces.T)
-    ua, ub, uc = (source.uv[corner].astype(np.float64) for corner in faces.T)
+    vertices, uv = source.vertices.astype(np.float64), source.uv.astype(np.float64)
+    a, b, c = (vertices[corner] for corner in faces.T)
+    ua, ub, uc = (uv[corner] for corner in faces.T)
     normal = np.cross(b - a, c - a)
-    square = np.maximum((normal**2).sum(axis=1), np.finfo(float).tiny)[:, None]
+    square = np.maximum((normal**2).sum(axis=1), _TINY)[:, None]
     along_b, along_c = np.cross(c - a, normal) / square, np.cross(normal, b - a) / square
     slope = (ub - ua)[:, :, None] * along_b[:, None] + (uc - ua)[:, :, None] * along_c[:, None]
 
     steepness = np.linalg.norm(slope, axis=(1, 2))
-    calmest = np.full(len(source.vertices), np.inf)
+    calmest = np.full(len(vertices), np.inf)
     for corner in faces.T:
         np.minimum.at(calmest, corner, steepness)
     leaps = steepness > _LEAP * calmest[faces].max(axis=1)
 
     weight = np.where(leaps, 0, np.sqrt(square[:, 0]))
     sums = topology.sum_at_corners(
-        faces, np.column_stack([slope.reshape(-1, 6) * weight[:, None], weight]), len(calmest)
+        faces, np.column_stack([slope.reshape(-1, 6) * weight[:, None], weight]), len(vertices)
     )
-    return (sums[:, :6] / np.maximum(sums[:, 6:], np.finfo(float).tiny)).reshape(-1, 2, 3), leaps
+    gradient = (sums[:, :6] / np.maximum(sums[:, 6:], _TINY)).reshape(-1, 2, 3)
+    return _Atlas(vertices, uv, gradient, np.sqrt(sums[:, 6])), leaps
 
 
-def _continued(
-    source: Mesh, vertices: NDArray[np.float32], faces: Faces, anchors: Labels, gradient: NDArray[np.float64]
-) -> Faces:
-    """(F,3) for each corner the nearest source vertex at which the texture goes on as it does at the face's anchor."""
+def _continued(atlas: _Atlas, vertices: NDArray[np.float32], faces: Faces, anchors: Labels) -> Faces:
+    """(F,3) for each corner the nearest source vertex at which the texture goes on as it does at the face's anchor.
+
+    Mostly that is the nearest of all. Where that one belongs to another part of the texture, as on the other side of a
+    seam or of a thin wall, it is the nearest in space and texture together.
+    """
     from scipy.spatial import KDTree
 
-    assert source.uv is not None
     used, faces = topology.drop_unreferenced(faces, len(vertices))
     points = vertices[used].astype(np.float64)
-    near = KDTree(source.vertices).query(points, k=min(_CANDIDATES, len(source.vertices)))[1]  # (U,K)
-    offset = points[:, None] - source.vertices[near]
-    there = source.uv[near] + np.einsum("ukij,ukj->uki", gradient[near], offset)
-    step = points[faces] - source.vertices[anchors][:, None]
-    expected = source.uv[anchors][:, None] + np.einsum("fij,fcj->fci", gradient[anchors], step)  # (F,3,2)
-    miss = np.linalg.norm(there[faces] - expected[:, :, None], axis=3)  # (F,3,K)
+    owners = KDTree(atlas.vertices).query(points)[1]
+    found, owners, points = atlas.at(owners, points)[faces], owners[faces], points[faces]
+    expected = atlas.at(anchors[:, None], points, bounded=False)  # (F,3,2)
     size = np.linalg.norm(np.ptp(expected, axis=1), axis=1)
-    # The nearest that is about as good as the best, so that neighbouring faces settle on the same one.
-    chosen = (miss <= miss.min(axis=2, keepdims=True) + 0.1 * size[:, None, None]).argmax(axis=2)
-    return np.asarray(np.take_along_axis(near[faces], chosen[:, :, None], axis=2)[:, :, 0])
+    strange = np.linalg.norm(found - expected, axis=2) > _SLACK * size[:, None]
+    if strange.any():
+        weight = 1 / max(float(np.median(np.linalg.norm(atlas.gradient, axis=(1, 2)))), _TINY)
+        tree = KDTree(np.hstack([atlas.vertices, atlas.uv * weight]), balanced_tree=False, compact_nodes=False)
+        owners[strange] = tree.query(np.hstack([points[strange], expected[strange] * weight]))[1]
+    return np.asarray(owners)

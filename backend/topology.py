@@ -13,15 +13,21 @@ Labels = NDArray[np.integer[Any]]
 
 
 def weld(vertices: Vertices, cell: float = 0.0) -> tuple[Labels, Labels]:
-    """Number the places where vertices lie: the same point, or the same `cell` of a grid.
+    """Number the places where vertices lie: the same point, or the same `cell` of a grid, of which there must be
+    fewer than 2^63 in the bounding box.
 
     Returns for each place (P,) its first vertex, and for each vertex (V,) its place, so that `vertices[first]` and
     `place[faces]` are the welded mesh.
     """
     key = np.zeros(len(vertices), np.int64)
-    for axis in (np.rint(vertices / cell) if cell else vertices).T:
-        values, rank = np.unique(axis, return_inverse=True)
-        key = key * len(values) + rank
+    for axis in vertices.T:
+        if cell:
+            rank = np.rint((axis - axis.min()) / cell).astype(np.int64)
+            count = int(rank.max(initial=0)) + 1
+        else:
+            values, rank = np.unique(axis, return_inverse=True)
+            count = len(values)
+        key = key * count + rank
     _, first, place = np.unique(key, return_index=True, return_inverse=True)
     return first, place
 
@@ -36,7 +42,7 @@ def drop_unreferenced(faces: Faces, count: int) -> tuple[Labels, Faces]:
 def is_degenerate(faces: Faces) -> NDArray[np.bool_]:
     """(F,) whether two corners of the face are the same vertex."""
     a, b, c = faces.T
-    return (a == b) | (b == c) | (c == a)
+    return np.asarray((a == b) | (b == c) | (c == a))
 
 
 def directed_edges(faces: Faces) -> Faces:
@@ -49,7 +55,7 @@ def _edge_keys(edges: Faces, count: int) -> NDArray[np.int64]:
 
 
 def is_closed(faces: Faces) -> bool:
-    """Whether every edge has exactly two faces that run along it in opposite directions: watertight, one orientation."""
+    """Whether every edge has exactly two faces, which run along it in opposite directions: watertight, turned alike."""
     if not len(faces):
         return False
     edges, count = directed_edges(faces), int(faces.max()) + 1
@@ -72,8 +78,8 @@ def parts(faces: Faces, count: int) -> Labels:
 def disagreeing(faces: Faces) -> NDArray[np.bool_]:
     """(F,) which faces to turn over so that neighbours across an edge run the same way round.
 
-    Every face stands in a graph twice, as it is and turned over; neighbours that agree are linked like to like, those that
-    do not are linked crosswise. Each connected component of that graph is then one consistent choice.
+    Every face stands in a graph twice, as it is and turned over. Neighbours that agree are linked like to like, those
+    that do not are linked crosswise. Each connected component of that graph is then one consistent choice.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -91,7 +97,7 @@ def disagreeing(faces: Faces) -> NDArray[np.bool_]:
     columns = np.concatenate([two + count * crosswise, two + count * ~crosswise])
     links = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(2 * count, 2 * count))
     label = connected_components(links, directed=False)[1]
-    # Keep the choice that leaves more faces as they are. A one-sided surface is one component with its mirror: it stays.
+    # Of two choices keep the one that turns fewer faces. A one-sided surface has but one component: it stays.
     votes = np.bincount(label[:count], minlength=int(label.max()) + 1)
     rank = votes * len(votes) - np.arange(len(votes))
     return np.asarray(rank[label[count:]] > rank[label[:count]])
@@ -106,7 +112,7 @@ def cross(vertices: Vertices, faces: Faces) -> NDArray[np.float64]:
 def volumes(vertices: Vertices, faces: Faces) -> NDArray[np.float64]:
     """(F,) signed volumes of the tetrahedra over the origin; their sum is the volume of a closed mesh."""
     a = vertices[faces[:, 0]].astype(np.float64)
-    return np.einsum("ij,ij->i", a, cross(vertices, faces)) / 6
+    return np.asarray(np.einsum("ij,ij->i", a, cross(vertices, faces)) / 6)
 
 
 def sum_at_corners(faces: Faces, values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
@@ -149,7 +155,7 @@ def fill_holes(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
 
 
 def _loops(onward: dict[int, list[int]]) -> list[list[int]]:
-    """Cut the walks along `onward`, which maps each vertex to the next ones, into closed loops of different vertices."""
+    """Closed loops of different vertices, cut from walks along `onward`, which maps a vertex to the next ones."""
     loops = []
     while onward:
         path = [next(iter(onward))]

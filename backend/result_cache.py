@@ -137,16 +137,15 @@ class ResultCache:
 
         def guarded() -> T:
             try:
-                computed.append(compute())
+                if not computed:  # else the LRU cache broke after it, and the dict asks again
+                    computed.append(compute())
             except BaseException as error:
                 raise _ComputeFailedError from error
             return computed[0]
 
-        def call(cache: Any) -> T:
-            return computed[0] if computed else cache.get_or_compute(key, guarded)
-
         try:
-            return self._call(call)
+            value: T = self._call(lambda cache: cache.get_or_compute(key, guarded))
+            return value
         except _ComputeFailedError as failed:
             raise failed.__cause__ or failed from None
 

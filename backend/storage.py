@@ -1,9 +1,9 @@
 """Files on disk: uploads, outputs, shapes and job records. Every write goes to a temporary name first, then is renamed.
 
-    UPLOADS_DIR/<job id>.<ext>                        the picture as it came
-    OUTPUTS_DIR/<job id>/model_<job id>.<ext>         what the job delivered
-    OUTPUTS_DIR/<job id>/job.json                     the job's record, read again after a restart
-    DATA_DIR/shapes/<shape key>.npz                   the model's mesh, from which other formats are converted
+UPLOADS_DIR/<job id>.<ext>                        the picture as it came
+OUTPUTS_DIR/<job id>/model_<job id>.<ext>         what the job delivered
+OUTPUTS_DIR/<job id>/job.json                     the job's record, read again after a restart
+DATA_DIR/shapes/<shape key>.npz                   the model's mesh, from which other formats are converted
 """
 
 from __future__ import annotations

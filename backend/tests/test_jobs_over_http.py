@@ -1,0 +1,303 @@
+"""What happens around a run: sharing, the bound, cancelling, failing, forgetting, restarting."""
+
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import BACKEND, draw, encode, fresh_png, running_server, scripted_server
+
+SCRIPT = BACKEND / "tests" / "support" / "serve.py"
+
+
+def start(client, data, **wish):
+    job_id = client.upload(data)
+    answer = client.generate(job_id, **wish)
+    assert answer.status_code == 200, answer.text
+    return job_id
+
+
+def test_another_format_or_size_makes_no_new_shape(scripted):
+    png = fresh_png()
+    assert scripted.make(png, format="stl")["cached"] is False
+    for wish in ({"format": "glb"}, {"dimensions": {"width": 12}}, {"fit": "stretch"}, {"target_faces": 12}):
+        status = scripted.make(png, **wish)
+        assert (status["status"], status["cached"]) == ("completed", True)
+    assert scripted.conductor.runs == 1
+
+
+def test_what_the_model_reads_makes_a_new_shape_and_what_it_does_not_read_does_not(scripted):
+    png = fresh_png()
+    scripted.make(png)
+    scripted.make(png, prompt="a prompt that this model does not read")
+    assert scripted.conductor.runs == 1
+    scripted.make(png, seed=5)
+    scripted.make(png, quality=3)
+    scripted.make(png, remove_background="true")
+    assert scripted.conductor.runs == 4
+
+
+def test_sixteen_clients_at_once_make_one_run(scripted):
+    scripted.conductor.hold = True
+    png, barrier = fresh_png(), threading.Barrier(16)
+
+    def client(_):
+        barrier.wait()
+        return start(scripted, png, format="stl")
+
+    with ThreadPoolExecutor(16) as pool:
+        ids = list(pool.map(client, range(16)))
+    scripted.conductor.next_run().end()
+    finals = [scripted.settled(job_id) for job_id in ids]
+    assert {status["status"] for status in finals} == {"completed"}
+    assert len({scripted.download(status) for status in finals}) == 1
+    assert scripted.conductor.runs == 1
+    assert scripted.stats()["coalesced"] == 15
+
+
+def test_a_failing_run_fails_for_all_its_clients_and_is_not_stored(scripted):
+    scripted.conductor.hold = True
+    png = fresh_png()
+    ids = [start(scripted, png) for _ in range(3)]
+    scripted.conductor.next_run().end("raise")
+    for job_id in ids:
+        status = scripted.settled(job_id)
+        assert status["status"] == "failed"
+        assert status["error"] == "RuntimeError: the scripted failure"
+        assert status["error_type"] == "internal"
+        assert status["download_url"] is None
+    scripted.conductor.hold = False
+    assert scripted.generate(ids[0]).json()["status"] == "generating_3d"
+    assert scripted.settled(ids[0])["status"] == "completed"
+    assert scripted.conductor.runs == 2
+
+
+def test_out_of_memory_says_so_and_the_next_job_works(scripted):
+    scripted.conductor.hold = True
+    job_id = start(scripted, fresh_png())
+    scripted.conductor.next_run().end("oom")
+    assert scripted.settled(job_id)["error_type"] == "out_of_memory"
+    scripted.conductor.hold = False
+    assert scripted.make(fresh_png())["status"] == "completed"
+
+
+def test_cancelling_a_running_job_stops_the_model(scripted):
+    scripted.conductor.hold = True
+    job_id = start(scripted, fresh_png())
+    run = scripted.conductor.next_run()
+    assert scripted("DELETE", f"/api/jobs/{job_id}").json()["status"] == "cancelled"
+    run.wait_until_cancelled()
+    assert scripted.status(job_id)["status"] == "cancelled"
+    scripted.conductor.hold = False
+    assert scripted.make(fresh_png())["status"] == "completed"
+
+
+def test_cancelling_one_of_two_leaves_the_other_its_run(scripted):
+    scripted.conductor.hold = True
+    png = fresh_png()
+    first, second = start(scripted, png), start(scripted, png)
+    run = scripted.conductor.next_run()
+    scripted("DELETE", f"/api/jobs/{first}")
+    run.end()
+    assert scripted.settled(second)["status"] == "completed"
+    assert scripted.status(first)["status"] == "cancelled"
+
+
+def test_a_cancelled_job_can_be_started_again(scripted):
+    scripted.conductor.hold = True
+    job_id = start(scripted, fresh_png())
+    run = scripted.conductor.next_run()
+    scripted("DELETE", f"/api/jobs/{job_id}")
+    scripted.conductor.hold = False
+    assert scripted.generate(job_id).status_code == 200
+    run.wait_until_cancelled()
+    assert scripted.settled(job_id)["status"] == "completed"
+
+
+def test_a_waiting_job_can_be_cancelled_and_never_runs(scripted):
+    scripted.conductor.hold = True
+    first = start(scripted, fresh_png())
+    run = scripted.conductor.next_run()
+    second = start(scripted, fresh_png())
+    assert scripted.status(second)["queue_position"] == 1
+    scripted("DELETE", f"/api/jobs/{second}")
+    run.end()
+    assert scripted.settled(first)["status"] == "completed"
+    assert scripted.conductor.runs == 1
+
+
+def test_a_busy_job_is_refused_with_409(scripted):
+    scripted.conductor.hold = True
+    job_id = start(scripted, fresh_png())
+    answer = scripted.generate(job_id, format="glb")
+    assert answer.status_code == 409
+    assert answer.json()["code"] == "job_busy"
+    scripted.conductor.next_run().end()
+    assert scripted.settled(job_id)["format"] == "stl"
+
+
+def test_a_full_queue_answers_503_with_retry_after_and_drains(tmp_path):
+    with scripted_server(tmp_path, MAX_QUEUED_JOBS="2") as client:
+        client.conductor.hold = True
+        running = start(client, fresh_png())
+        first = client.conductor.next_run()
+        waiting = [start(client, fresh_png()) for _ in range(2)]
+        refused = client.upload(fresh_png())
+        answer = client.generate(refused)
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert client.status(refused)["status"] == "uploaded"
+        health = client.get("/api/health").json()
+        assert (health["active_jobs"], health["queue_length"]) == (1, 2)
+        client.conductor.hold = False
+        first.end()
+        for job_id in (running, *waiting):
+            assert client.settled(job_id)["status"] == "completed"
+        assert client.generate(refused).status_code == 200
+
+
+def test_two_workers_run_two_jobs_at_once(tmp_path):
+    with scripted_server(tmp_path, ORFEAS_WORKERS="2") as client:
+        client.conductor.hold = True
+        ids = [start(client, fresh_png()) for _ in range(2)]
+        runs = [client.conductor.next_run() for _ in range(2)]
+        for run in runs:
+            run.end()
+        assert {client.settled(job_id)["status"] for job_id in ids} == {"completed"}
+
+
+def test_wait_returns_when_the_job_changes(scripted):
+    scripted.conductor.hold = True
+    job_id = start(scripted, fresh_png())
+    run = scripted.conductor.next_run()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(scripted.status, job_id, 30)
+        run.end()
+        assert answer.result()["status"] in ("processing", "completed")
+    assert scripted.settled(job_id)["status"] == "completed"
+
+
+def test_eta_comes_from_past_runs(scripted):
+    scripted.make(fresh_png())
+    scripted.conductor.hold = True
+    job_id = start(scripted, fresh_png())
+    run = scripted.conductor.next_run()
+    assert scripted.status(job_id)["eta_seconds"] is not None
+    run.end()
+
+
+def test_deleting_a_finished_job_takes_its_files_along(scripted, tmp_path):
+    status = scripted.make(fresh_png())
+    assert list((tmp_path / "data" / "outputs").iterdir())
+    answer = scripted("DELETE", f"/api/jobs/{status['job_id']}")
+    assert answer.json()["status"] == "deleted"
+    assert scripted.get(f"/api/job-status/{status['job_id']}").status_code == 404
+    assert scripted.get(status["download_url"]).status_code == 404
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+
+
+def test_a_shape_stays_as_long_as_one_job_refers_to_it(scripted):
+    png = fresh_png()
+    first, second = scripted.make(png), scripted.make(png)
+    scripted("DELETE", f"/api/jobs/{first['job_id']}")
+    scripted.post("/api/cache/clear")
+    answer = scripted.get(f"/api/download/{second['job_id']}/model.ply")
+    assert answer.status_code == 200
+    assert scripted.conductor.runs == 1
+
+
+def test_a_result_deleted_from_disk_is_made_again_from_its_shape(scripted, tmp_path):
+    status = scripted.make(fresh_png())
+    before = scripted.download(status)
+    scripted.post("/api/cache/clear")
+    (tmp_path / "data" / "outputs" / status["job_id"] / status["output_file"]).unlink()
+    assert scripted.download(status) == before
+    assert scripted.conductor.runs == 1
+
+
+def test_a_restart_keeps_finished_jobs_and_ends_interrupted_ones(tmp_path):
+    with scripted_server(tmp_path) as client:
+        done = client.make(fresh_png())
+        data = client.download(done)
+        idle = client.upload(fresh_png())
+        client.conductor.hold = True
+        interrupted = start(client, fresh_png())
+        client.conductor.next_run()
+        client.process.kill()
+        client.process.wait()
+    leftover = tmp_path / "data" / "outputs" / done["job_id"] / ".orfeas-0123.tmp"
+    leftover.write_bytes(b"half-written")
+    orphan = tmp_path / "data" / "uploads" / "00000000-0000-0000-0000-000000000000.png"
+    orphan.write_bytes(b"no record names it")
+    (tmp_path / "data" / "outputs" / interrupted / "job.json").with_name("mine.txt").write_text("the user's own")
+    with scripted_server(tmp_path) as client:
+        assert client.status(done["job_id"])["status"] == "completed"
+        assert client.download(done) == data
+        assert client.get(f"/api/download/{done['job_id']}/model.glb").status_code == 200
+        assert client.status(idle)["status"] == "uploaded"
+        status = client.status(interrupted)
+        assert (status["status"], status["error_type"]) == ("failed", "stopped")
+        assert client.get("/api/health").json()["active_jobs"] == 0
+        assert client.stats()["current_items"] <= 2
+        assert client.conductor.runs == 0
+        assert client.generate(interrupted).status_code == 200
+        assert client.settled(interrupted)["status"] == "completed"
+    assert not leftover.exists()
+    assert not orphan.exists()
+    assert (tmp_path / "data" / "outputs" / interrupted / "mine.txt").exists()
+
+
+def test_a_torn_job_record_harms_nobody(tmp_path):
+    with scripted_server(tmp_path) as client:
+        done = client.make(fresh_png())
+        other = client.make(fresh_png())
+    (tmp_path / "data" / "outputs" / other["job_id"] / "job.json").write_bytes(b'{"id": "')
+    with scripted_server(tmp_path) as client:
+        assert client.status(done["job_id"])["status"] == "completed"
+        assert client.get(f"/api/job-status/{other['job_id']}").status_code == 404
+
+
+class TestModes:
+    def test_full_ai_without_its_model_is_up_and_says_why_it_is_not_ready(self, tmp_path):
+        data = tmp_path / "data"
+        missing = {"ORFEAS_MODEL": "scripted", "ORFEAS_MODEL_PATH": str(tmp_path / "nothing")}
+        with running_server(data, SCRIPT, ORFEAS_MODE="full_ai", **missing) as client:
+            assert client.get("/api/health").json()["models_status"] == "not_ready"
+            assert client.get("/api/ready").status_code == 503
+            assert "port file is missing" in client.get("/api/models-info").json()["reason"]
+            answer = client.generate(client.upload(fresh_png()))
+            assert answer.status_code == 503
+            assert "port file is missing" in answer.json()["error"]
+
+    def test_safe_fallback_uses_the_builtin_model_and_says_so(self, tmp_path):
+        missing = {"ORFEAS_MODEL": "scripted", "ORFEAS_MODEL_PATH": str(tmp_path / "nothing")}
+        with running_server(tmp_path / "data", SCRIPT, **missing) as client:
+            assert client.make(fresh_png(), quality=1)["model"] == "builtin"
+            assert "port file is missing" in client.get("/api/health").json()["reason"]
+
+    def test_powerful_3d_is_the_builtin_model(self, tmp_path):
+        with running_server(tmp_path / "data", ORFEAS_MODE="powerful_3d", ORFEAS_MODEL="nonsense") as client:
+            assert client.get("/api/health").json()["model"] == "builtin"
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT"])
+def test_a_signal_stops_the_server_cleanly_in_the_middle_of_a_run(scripted, how):
+    scripted.conductor.hold = True
+    job_id = start(scripted, fresh_png())
+    run = scripted.conductor.next_run()
+    with ThreadPoolExecutor(1) as pool:
+        waiter = pool.submit(scripted.status, job_id, 30)
+        scripted.process.send_signal(getattr(signal, how))
+        run.wait_until_cancelled()
+        assert scripted.process.wait(5) == 0
+        if waiter.exception() is None:
+            assert waiter.result()["status"] in ("initializing", "failed")
+
+
+def test_an_empty_picture_is_refused_with_422(scripted):
+    transparent = encode(draw().point(lambda _: 0))
+    for data, wish in ((transparent, {}), (encode(draw().convert("RGB")), {"remove_background": False})):
+        answer = scripted.generate(scripted.upload(data), **wish)
+        assert answer.status_code == 422
+        assert answer.json()["code"] == "empty_image"
+    assert scripted.conductor.runs == 0

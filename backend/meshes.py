@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -139,8 +140,8 @@ def _tidied(mesh: Mesh) -> _Surface:
     """The mesh welded, its faces turned to agree with each other, and without dust."""
     if not mesh.faces.size or (longest := float(np.ptp(mesh.vertices, axis=0).max())) == 0:
         raise EmptyMeshError("the mesh has no surface")
-    for cell in (0.0, _CELL * longest):
-        first, place = topology.weld(mesh.vertices, cell)
+    for weld in (topology.weld, partial(topology.weld_near, distance=_CELL * longest)):
+        first, place = weld(mesh.vertices)
         surface = _Surface(mesh.vertices[first].astype(np.float64), place[mesh.faces], mesh.faces)
         surface = surface.compact(~topology.is_degenerate(surface.faces))
         if surface.closed:
@@ -240,14 +241,15 @@ def _decimated(surface: _Surface, target: int) -> _Surface:
 
 
 def _lighter(surface: _Surface, target: int) -> Iterator[_Surface]:
-    """Tries at `target` faces: by quadric error, then a little below it, where the first left bad edges.
-
-    So few faces that handles and loose parts have no room for theirs are at last taken from the convex hull.
+    """Tries at `target` faces: by quadric error; a little below it, as the first may leave bad edges; from the convex
+    hull, which has no handles and loose parts that need faces, if there are hardly any; at last above it.
     """
     for share in (1.0, 0.98, 0.95, 0.9):
         yield _simplified(surface, max(4, int(share * target)))
     if target <= _COARSE and (solid := _manifold(surface)) is not None:
         yield _simplified(_skin(solid.hull()), target)
+    for share in (8, 4, 2, 1.5, 1.2):
+        yield _simplified(surface, int(share * target))
 
 
 def _simplified(surface: _Surface, target: int) -> _Surface:
@@ -289,7 +291,11 @@ def _snapped(surface: _Surface) -> _Surface:
     rounded = _on_grid(surface, cell)
     if surface.closed and not rounded.closed and (solid := _manifold(surface)) is not None:
         # Rounding closed a gap: take out what is finer than the grid, then round.
-        rounded = _on_grid(_skin(solid.simplify(2 * cell)), cell)
+        coarser = solid.simplify(2 * cell)
+        if not coarser.is_empty():
+            rounded = _on_grid(_skin(coarser), cell)
+    if not len(rounded.faces):
+        raise EmptyMeshError("at this size the mesh is too thin to have a surface")
     return rounded
 
 

@@ -12,11 +12,8 @@ import topology
 from models.base import Mesh
 from topology import Faces, Labels
 
-_CANDIDATES = 8
-"""Vertices of the model around a new one, among which the front and the back of a thin wall are told apart."""
-
-_SLACK = 0.5
-"""By how much of a face's size in the texture two continuations may differ and still count as the same."""
+_SLACK = 0.1
+"""Two continuations of a texture count as the same that differ by an edge of the source and this share of the face."""
 
 _TINY = np.finfo(float).tiny
 
@@ -80,8 +77,8 @@ class _Atlas:
         """(…,2) at the (…,3) points, seen from the (…) vertices."""
         step = points - self.vertices[vertex]
         if bounded:
-            length = np.maximum(np.linalg.norm(step, axis=-1), _TINY)
-            step *= np.minimum(1, self.reach[vertex] / length)[..., None]
+            reach = self.reach[vertex] + _TINY
+            step *= (reach / np.maximum(np.linalg.norm(step, axis=-1), reach))[..., None]
         return np.asarray(self.uv[vertex] + np.einsum("...ij,...j->...i", self.gradient[vertex], step))
 
 
@@ -151,9 +148,10 @@ def _continued(atlas: _Atlas, vertices: NDArray[np.float32], faces: Faces, ancho
     found, owners, points = atlas.at(owners, points)[faces], owners[faces], points[faces]
     expected = atlas.at(anchors[:, None], points, bounded=False)  # (F,3,2)
     size = np.linalg.norm(np.ptp(expected, axis=1), axis=1)
-    strange = np.linalg.norm(found - expected, axis=2) > _SLACK * size[:, None]
+    steepness = np.linalg.norm(atlas.gradient, axis=(1, 2))
+    strange = np.linalg.norm(found - expected, axis=2) > _SLACK * size[:, None] + np.median(steepness * atlas.reach) / 2
     if strange.any():
-        weight = 1 / max(float(np.median(np.linalg.norm(atlas.gradient, axis=(1, 2)))), _TINY)
+        weight = 1 / max(float(np.median(steepness)), _TINY)
         tree = KDTree(np.hstack([atlas.vertices, atlas.uv * weight]), balanced_tree=False, compact_nodes=False)
         owners[strange] = tree.query(np.hstack([points[strange], expected[strange] * weight]))[1]
     return np.asarray(owners)

@@ -32,6 +32,25 @@ def weld(vertices: Vertices, cell: float = 0.0) -> tuple[Labels, Labels]:
     return first, place
 
 
+def weld_near(vertices: Vertices, distance: float) -> tuple[Labels, Labels]:
+    """Like `weld`, for points of which each is within `distance` of another at its place."""
+    from scipy.spatial import KDTree
+
+    first, place = weld(vertices)
+    pairs = KDTree(vertices[first]).query_pairs(distance, output_type="ndarray")
+    _, chosen, group = np.unique(_components(pairs, len(first)), return_index=True, return_inverse=True)
+    return first[chosen], group[place]
+
+
+def _components(links: Labels, count: int) -> Labels:
+    """(count,) the number of the connected component of each node of a graph with the (L,2) links."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(links), bool), links.T), shape=(count, count))
+    return np.asarray(connected_components(graph, directed=False)[1])
+
+
 def drop_unreferenced(faces: Faces, count: int) -> tuple[Labels, Faces]:
     """The numbers of those of `count` vertices that a face uses, and the faces renumbered to these alone."""
     used = np.zeros(count, bool)
@@ -66,12 +85,7 @@ def is_closed(faces: Faces) -> bool:
 
 def parts(faces: Faces, count: int) -> Labels:
     """(F,) the number of the connected part each face belongs to; faces are connected that share a vertex."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    ones = np.ones(2 * len(faces), bool)
-    links = coo_array((ones, (faces[:, :2].ravel(), faces[:, 1:].ravel())), shape=(count, count))
-    labels = connected_components(links, directed=False)[1]
+    labels = _components(np.concatenate([faces[:, :2], faces[:, 1:]]), count)
     return np.unique(labels[faces[:, 0]], return_inverse=True)[1]
 
 
@@ -81,9 +95,6 @@ def disagreeing(faces: Faces) -> NDArray[np.bool_]:
     Every face stands in a graph twice, as it is and turned over. Neighbours that agree are linked like to like, those
     that do not are linked crosswise. Each connected component of that graph is then one consistent choice.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     count, edges = len(faces), directed_edges(faces)
     key = _edge_keys(np.sort(edges, axis=1), int(faces.max()) + 1)
     order = np.argsort(key, kind="stable")
@@ -93,10 +104,12 @@ def disagreeing(faces: Faces) -> NDArray[np.bool_]:
     one, two = order[pairs], order[pairs + 1]
     crosswise = edges[one, 0] == edges[two, 0]
     one, two = one % count, two % count
-    rows = np.concatenate([one, one + count])
-    columns = np.concatenate([two + count * crosswise, two + count * ~crosswise])
-    links = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(2 * count, 2 * count))
-    label = connected_components(links, directed=False)[1]
+    label = _components(
+        np.concatenate(
+            [np.stack([one, two + count * crosswise], 1), np.stack([one + count, two + count * ~crosswise], 1)]
+        ),
+        2 * count,
+    )
     # Of two choices keep the one that turns fewer faces. A one-sided surface has but one component: it stays.
     votes = np.bincount(label[:count], minlength=int(label.max()) + 1)
     rank = votes * len(votes) - np.arange(len(votes))

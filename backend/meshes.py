@@ -109,11 +109,9 @@ def finish(mesh: Mesh, *, dimensions: Dimensions, fit: Fit, target_faces: int | 
     `target_faces` of them where the shape allows it. Every coordinate is a multiple of one power of ten, so that all
     formats hold the same points. A vertex is repeated only where the texture has a seam. Raises EmptyMeshError.
     """
-    mesh = _usable(mesh)
-    surface = _tidied(mesh)
+    mesh, surface = _tidied(mesh)
     if not surface.closed:
-        surface = _repaired(surface)
-    surface = surface.turned(_inward(surface))
+        surface = _outward(_repaired(surface))
     if target_faces is not None and len(surface.faces) > target_faces:
         surface = _decimated(surface, target_faces)
 
@@ -136,8 +134,9 @@ def _usable(mesh: Mesh) -> Mesh:
     )
 
 
-def _tidied(mesh: Mesh) -> _Surface:
-    """The mesh welded, its faces turned to agree with each other, and without dust."""
+def _tidied(mesh: Mesh) -> tuple[Mesh, _Surface]:
+    """The model's mesh without what is broken and without dust, all its faces looking outward; and the same, welded."""
+    mesh = _usable(mesh)
     if not mesh.faces.size or (longest := float(np.ptp(mesh.vertices, axis=0).max())) == 0:
         raise EmptyMeshError("the mesh has no surface")
     for weld in (topology.weld, partial(topology.weld_near, distance=_CELL * longest)):
@@ -150,7 +149,10 @@ def _tidied(mesh: Mesh) -> _Surface:
         if not len(surface.faces):
             raise EmptyMeshError("the mesh has no surface")
         surface = surface.turned(topology.disagreeing(surface.faces))
-    return surface.compact(~_is_dust(surface))
+    surface = _outward(surface.compact(~_is_dust(surface)))
+    assert surface.corners is not None
+    mesh = _usable(replace(mesh, faces=surface.corners.astype(np.int32)))
+    return mesh, replace(surface, corners=mesh.faces)
 
 
 def _parts(surface: _Surface) -> tuple[Labels, NDArray[np.float64]]:
@@ -168,8 +170,8 @@ def _is_dust(surface: _Surface) -> NDArray[np.bool_]:
     return np.asarray(dust[part])
 
 
-def _inward(surface: _Surface) -> NDArray[np.bool_]:
-    """(F,) whether to turn the face's part over. A part inside another may face inward: it is a hollow."""
+def _outward(surface: _Surface) -> _Surface:
+    """With all parts turned to look outward, but for parts inside another that look inward: those are hollows."""
     part, volume = _parts(surface)
     if inside_out := bool(volume.sum() < 0):
         volume = -volume
@@ -181,7 +183,7 @@ def _inward(surface: _Surface) -> NDArray[np.bool_]:
             (low[other] < low[number]).all() and (high[other] > high[number]).all()
             for other in np.flatnonzero(volume > 0)
         )
-    return np.asarray((((volume < 0) & ~hollow) ^ inside_out)[part])
+    return surface.turned((((volume < 0) & ~hollow) ^ inside_out)[part])
 
 
 def _manifold(surface: _Surface) -> Any | None:

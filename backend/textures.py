@@ -54,8 +54,8 @@ def _facing(source: Mesh, points: NDArray[np.floating], normals: NDArray[np.floa
     """(N,) the source vertices nearest to the points, where looking the other way is as bad as 2 × `reach` away."""
     from scipy.spatial import KDTree
 
-    _, place = topology.weld(source.vertices)
-    own = topology.vertex_normals(source.vertices, place[source.faces])[place]
+    first, place = topology.weld(source.vertices)
+    own = topology.vertex_normals(source.vertices[first], place[source.faces])[place]
     tree = KDTree(np.hstack([source.vertices, own * reach]), balanced_tree=False, compact_nodes=False)
     return np.asarray(tree.query(np.hstack([points, normals * reach]))[1])
 

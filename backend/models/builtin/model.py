@@ -1,0 +1,101 @@
+"""The built-in model: silhouette → inflation → two sheets → texture. Nothing to download, one CPU core, deterministic.
+
+A learned depth goes on top of this: it replaces `front` and `back` by mid ± thickness, of which the inflation is the
+first guess; the rest stays as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.base import Cancelled, EmptyImageError, GenerationCancelledError, Mesh, Model, Progress, ShapeOptions
+
+_SHARE_AT, _GRID = 256, (24, 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What one step of quality buys."""
+
+    faces: int
+    """Aimed at; a very thin object gets fewer, as its grid would be finer than is useful."""
+    texture: int
+    """Pixels along each side of the front and of the back at most; never more than the picture has."""
+
+
+QUALITY = {
+    1: Level(2_000, 128),
+    2: Level(5_000, 192),
+    3: Level(10_000, 256),
+    4: Level(20_000, 384),
+    5: Level(40_000, 512),
+    6: Level(70_000, 768),
+    7: Level(120_000, 1024),
+    8: Level(200_000, 1280),
+    9: Level(320_000, 1536),
+    10: Level(500_000, 2048),
+}
+
+
+class BuiltinModel(Model):
+    """Inflates the silhouette and paints it with the picture."""
+
+    id = "builtin"
+    licence = "built in, MIT"
+    reads = frozenset({"image", "quality"})
+    memory_mb = 300
+    thread_safe = True
+
+    def load(self) -> None:
+        """Runs on the CPU, whatever device is asked for: it is done before a GPU would be ready."""
+        import cv2  # noqa: F401  (its import takes longer than a small shape)
+
+        self.device = "cpu"
+        self.revision = "inflation-1"
+
+    def generate(
+        self, image: NDArray[np.uint8], options: ShapeOptions, progress: Progress, cancelled: Cancelled
+    ) -> Mesh:
+        """Each part of the mask becomes a closed surface, twice as thick as it is deep at its middle."""
+        from models.builtin.inflation import inflate
+        from models.builtin.sheets import two_sheets
+        from models.builtin.silhouette import view
+        from models.builtin.texture import atlas
+
+        def stage(fraction: float, name: str) -> None:
+            if cancelled():
+                raise GenerationCancelledError
+            progress(fraction, name)
+
+        level = QUALITY[min(max(options.quality, 1), 10)]
+        stage(0.0, "finding the silhouette")
+        window = view(image)
+        field = window.field(grid_size(float((window.field(_SHARE_AT) > 0).mean()), level.faces))
+        if np.count_nonzero(field > 0) < 16:
+            raise EmptyImageError("the object in the picture is too thin or too small to make a shape of")
+        stage(0.1, "inflating")
+        height = inflate(field)
+        stage(0.5, "building the mesh")
+        sheets = two_sheets(field, height, -height)
+        stage(0.7, "painting")
+        size = int(np.clip(np.rint(window.side), 32, level.texture))
+        texture = atlas(window.sample(size), window.field(size) > 0)
+        stage(1.0, "done")
+        return Mesh(sheets.vertices, sheets.faces, uv=_uv(sheets.plane), texture=texture)
+
+
+def grid_size(share: float, faces: int) -> int:
+    """Nodes along the grid's side, so that an object that covers `share` of it gets about that many faces: two to a
+    cell, front and back."""
+    low, high = _GRID
+    return int(np.clip(np.sqrt(faces / (4 * max(share, 1e-6))), low, high))
+
+
+def _uv(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(2P,2) texture coordinates of the front's points in the left half of the atlas, of the back's in the right."""
+    uv = np.tile((plane + 1) / 2, (2, 1)) * (0.5, 1)
+    uv[len(plane) :, 0] += 0.5
+    return uv.astype(np.float32)

@@ -1,0 +1,118 @@
+"""The picture's alpha channel → a square view of the object and its silhouette as a signed field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.base import EmptyImageError
+
+FILL = 0.85
+"""The share of the square that the object's longer side takes."""
+
+SPECK = 0.002
+"""A part of less than this share of the largest part's area is dirt in the mask, not the object."""
+
+_PINHOLE = 6
+"""Holes of fewer nodes are dirt too."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A square window on a picture that may reach beyond its borders, in pixels from the upper left corner."""
+
+    rgba: NDArray[np.uint8]
+    """(H,W,4), the whole picture."""
+    left: float
+    top: float
+    side: float
+    level: float
+    """The alpha at the silhouette."""
+
+    def sample(self, size: int) -> NDArray[np.uint8]:
+        """(size,size,4) of the window, antialiased; transparent beyond the picture."""
+        return self._sample(Image.fromarray(self.rgba), size)
+
+    def field(self, size: int) -> NDArray[np.float32]:
+        """(size,size) silhouette: from 0.5 well inside through 0 at its edge to −0.5 outside."""
+        import cv2
+
+        alpha = self._sample(Image.fromarray(self.rgba[..., 3]), size).astype(np.float32)
+        # A hard-edged mask has stairs: they are smoothed at the size of a pixel of the picture or of the grid.
+        alpha = np.asarray(cv2.GaussianBlur(alpha, (0, 0), 0.6 * max(1.0, size / self.side)))
+        return _cleaned(np.clip(alpha / (2 * self.level), 0, 1) - 0.5)
+
+    def _sample(self, image: Image.Image, size: int) -> NDArray[np.uint8]:
+        scale = self.side / size
+        height, width = self.rgba.shape[:2]
+        x0, x1 = _whole(-self.left / scale, (width - self.left) / scale, size)
+        y0, y1 = _whole(-self.top / scale, (height - self.top) / scale, size)
+        box = (self.left + x0 * scale, self.top + y0 * scale, self.left + x1 * scale, self.top + y1 * scale)
+        inside = (max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height))
+        window = image.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, inside, reducing_gap=2.0)
+        square = Image.new(image.mode, (size, size))
+        square.paste(window, (x0, y0))
+        return np.asarray(square)
+
+
+def _whole(low: float, high: float, size: int) -> tuple[int, int]:
+    """The whole pixels between two borders, one at least."""
+    first = min(max(int(np.ceil(low - 1e-6)), 0), size - 1)
+    return first, max(min(int(np.floor(high + 1e-6)), size), first + 1)
+
+
+def view(rgba: NDArray[np.uint8]) -> View:
+    """The square view of the (H,W,4) picture in which the object's longer side takes FILL.
+
+    The silhouette lies at half of what most of the object's alpha is, so that glass counts as well, and a soft shadow
+    below a solid object does not. Raises EmptyImageError.
+    """
+    alpha = rgba[..., 3]
+    histogram = np.bincount(alpha.ravel(), minlength=256)
+    histogram[0] = 0
+    if not histogram.any():
+        raise EmptyImageError("the mask of the picture is empty: it is fully transparent")
+    level = np.searchsorted(np.cumsum(histogram), 0.95 * histogram.sum()) / 2
+
+    step = -(-max(alpha.shape) // 1024)
+    coarse = _pooled(alpha, step) > level
+    coarse = parts(coarse, SPECK)
+    rows, columns = np.flatnonzero(coarse.any(1)), np.flatnonzero(coarse.any(0))
+    top, bottom = rows[0] * step, min((rows[-1] + 1) * step, alpha.shape[0])
+    left, right = columns[0] * step, min((columns[-1] + 1) * step, alpha.shape[1])
+    side = max(right - left, bottom - top) / FILL
+    return View(rgba, (left + right - side) / 2, (top + bottom - side) / 2, side, level)
+
+
+def _pooled(alpha: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
+    """The largest value of each block of step × step: a hair must not vanish."""
+    if step == 1:
+        return alpha
+    height, width = (-(-side // step) * step for side in alpha.shape)
+    padded = np.zeros((height, width), np.uint8)
+    padded[: alpha.shape[0], : alpha.shape[1]] = alpha
+    return np.asarray(padded.reshape(height // step, step, width // step, step).max((1, 3)))
+
+
+def parts(mask: NDArray[np.bool_], share: float = 0.0, least: int = 1) -> NDArray[np.bool_]:
+    """The mask without its parts of fewer than `least` pixels, or of less than `share` of the largest."""
+    import cv2
+
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    areas = np.array(stats[:, cv2.CC_STAT_AREA])
+    areas[0] = 0  # label 0 is what lies outside
+    return np.asarray((areas >= max(areas.max() * share, least, 1))[labels])
+
+
+def _cleaned(field: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Without specks and pinholes, and with a rim of nodes outside all round, so that every contour closes."""
+    field = field.copy()
+    field[[0, -1]] = field[:, [0, -1]] = -0.5
+    inside = field > 0
+    field[inside & ~parts(inside, SPECK)] = -0.1
+    outside = field <= 0
+    field[outside & ~parts(outside, least=_PINHOLE)] = 0.1
+    return field

@@ -1,0 +1,48 @@
+"""The picture → an atlas: the front on the left, on the right a back that the picture does not show."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SHADE = 0.15
+"""How much darker the back is where it is farthest from its rim."""
+
+
+def atlas(view: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """(T,2T,3) of the (T,T,4) square view and its (T,T) silhouette.
+
+    Beyond the silhouette the object's own colours go on, so that no background bleeds in. The back is not the front
+    again, which would show a face twice: the colours of its rim flow inwards, smoother the farther they go.
+    """
+    import cv2
+
+    core = cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0  # the rim itself is mixed with background
+    front = spread(view[..., :3].astype(np.float32), core if core.any() else inside)
+    back = spread(front, ~core)
+    depth = cv2.GaussianBlur(cv2.distanceTransform(core.astype(np.uint8), cv2.DIST_L2, 5), (0, 0), len(view) / 50)
+    back *= 1 - _SHADE * (depth / max(depth.max(), 1.0))[..., None]
+    return np.asarray(np.rint(np.concatenate([front, back], axis=1)).clip(0, 255), dtype=np.uint8)
+
+
+def spread(colours: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(T,T,3) with the known pixels as they are and the others filled in smoothly from them.
+
+    Pull-push (Gortler et al., "The Lumigraph", 1996): the known pixels are averaged into ever smaller pictures, until
+    one has no gap; on the way back, each fills the gaps of the next.
+    """
+    return _pull_push(colours, known.astype(np.float32)[..., None])
+
+
+def _pull_push(colours: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    import cv2
+
+    size = len(colours)
+    if size == 1 or weight.min() == 1:
+        return colours
+    half = ((size + 1) // 2,) * 2
+    sums = cv2.resize(colours * weight, half, interpolation=cv2.INTER_AREA)
+    share = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)[..., None]
+    means = np.asarray(sums / np.maximum(share, 1e-6), dtype=np.float32)
+    smaller = _pull_push(means, np.minimum(4 * share, 1))  # one known pixel of four is enough
+    return colours * weight + (1 - weight) * np.asarray(cv2.resize(smaller, (size, size)))

@@ -14,12 +14,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, get_args
 
 import images
 import meshes
-from jobs import Delivery, JobFailedError, Outcome, Upload
+from jobs import Delivery, Job, JobFailedError, Outcome, Upload
 from models.base import (
     Cancelled,
     EmptyImageError,
@@ -31,7 +30,7 @@ from models.base import (
     ShapeOptions,
 )
 from result_cache import ResultCache
-from schemas import GenerateBody
+from schemas import GenerateBody, RequestError
 from storage import Storage
 
 _MODEL_SHARE = (0.15, 0.85)
@@ -51,20 +50,11 @@ class File:
         return len(self.data) / 1e6
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The picture a request starts from: known by its pixels' hash, read and decoded only when a shape is made."""
-
-    sha256: str
-    path: Path
-    max_pixels: int
-
-
 class Generation:
     """Makes shapes with one model and files from them, each at most once as long as the cache holds them."""
 
-    def __init__(self, model: Model, cache: ResultCache, storage: Storage) -> None:
-        self.model, self.cache, self._storage = model, cache, storage
+    def __init__(self, model: Model, cache: ResultCache, storage: Storage, max_pixels: int) -> None:
+        self.model, self.cache, self._storage, self._max_pixels = model, cache, storage, max_pixels
         self._one_at_a_time: contextlib.AbstractContextManager[Any] = (
             contextlib.nullcontext() if model.thread_safe else threading.Lock()
         )
@@ -82,50 +72,49 @@ class Generation:
             [shape_key, body.format, body.dimensions.model_dump(), body.fit, body.target_faces, body.scale]
         )
 
-    def run_key(self, sha256: str, body: GenerateBody) -> str | None:
+    def run_key(self, job: Job, body: GenerateBody) -> str | None:
         """What makes two requests under way identical; None when every request has to generate."""
-        return self.file_key(self.shape_key(sha256, body), body) if self.cache.enabled else None
+        return self.file_key(self.shape_key(job.upload.sha256, body), body) if self.cache.enabled else None
 
-    def cached(self, source: Source, body: GenerateBody) -> Outcome | None:
+    def cached(self, job: Job, body: GenerateBody) -> Outcome | None:
         """The answer without the model, converted if need be; None when a shape has to be made."""
-        shape_key = self.shape_key(source.sha256, body)
+        shape_key = self.shape_key(job.upload.sha256, body)
         if self.file_key(shape_key, body) not in self.cache and shape_key not in self.cache:
             return None
         try:
-            return self._produce(source, body, _no_shape)
+            with _known_failures():
+                return self._produce(job, body, _no_shape)
         except _NoShapeError:  # evicted since the look above
             return None
 
-    def generate(self, source: Source, body: GenerateBody, progress: Progress, cancelled: Cancelled) -> Outcome:
+    def generate(self, job: Job, body: GenerateBody, progress: Progress, cancelled: Cancelled) -> Outcome:
         """The whole way, for a worker; raises JobFailedError for what a user must know, GenerationCancelledError."""
         while True:
             try:
                 with _known_failures():
-                    return self._produce(
-                        source, body, lambda: self._make_shape(source, body, progress, cancelled), progress
-                    )
+                    return self._produce(job, body, lambda: self._make_shape(job, body, progress, cancelled), progress)
             except (GenerationCancelledError, _NoShapeError):
                 # It may be the end of another request's flight that this one had joined: then it is this one's turn.
                 if cancelled():
                     raise
 
-    def convert(self, source: Source, body: GenerateBody, shape_key: str) -> Outcome:
-        """A finished job in another format, from the cache or the stored shape."""
+    def convert(self, job: Job, body: GenerateBody, shape_key: str) -> Outcome:
+        """A finished job's shape as `body` wants it, from the cache or from where it is stored."""
 
         def stored_shape() -> bytes:
             shape = self._storage.shape(shape_key)
-            if shape is None and shape_key == self.shape_key(source.sha256, body):
-                shape = self._make_shape(source, body, lambda fraction, stage: None, lambda: False)
+            if shape is None and shape_key == self.shape_key(job.upload.sha256, body):
+                shape = self._make_shape(job, body, lambda fraction, stage: None, lambda: False)
             if shape is None:
                 raise JobFailedError("shape_lost", "the shape came from another model and is lost: start the job again")
             return shape
 
         with _known_failures():
-            return self._produce(source, body, stored_shape, shape_key=shape_key)
+            return self._produce(job, body, stored_shape, shape_key=shape_key)
 
     def _produce(
         self,
-        source: Source,
+        job: Job,
         body: GenerateBody,
         make_shape: Callable[[], bytes],
         progress: Progress = lambda fraction, stage: None,
@@ -133,7 +122,7 @@ class Generation:
         shape_key: str | None = None,
     ) -> Outcome:
         started, timings, made = time.perf_counter(), dict[str, float](), []
-        key = shape_key or self.shape_key(source.sha256, body)
+        key = shape_key or self.shape_key(job.upload.sha256, body)
 
         def shape() -> bytes:
             with _timed(timings, "shape"):
@@ -164,7 +153,7 @@ class Generation:
         )
         return Outcome(result.data, delivery)
 
-    def _make_shape(self, source: Source, body: GenerateBody, progress: Progress, cancelled: Cancelled) -> bytes:
+    def _make_shape(self, job: Job, body: GenerateBody, progress: Progress, cancelled: Cancelled) -> bytes:
         def step(fraction: float, stage: str) -> None:
             if cancelled():
                 raise GenerationCancelledError
@@ -173,10 +162,10 @@ class Generation:
         low, high = _MODEL_SHARE
         step(0.0, "decode")
         try:
-            data = source.path.read_bytes()
+            data = self._storage.upload(job.picture_name).read_bytes()
         except FileNotFoundError as error:
             raise JobFailedError("upload_lost", "the uploaded picture is gone: upload it again") from error
-        picture = images.decode(data, source.max_pixels)
+        picture = images.decode(data, self._max_pixels)
         step(0.03, "foreground")
         cut_out = images.foreground(picture.rgba, body.remove_background)
         step(low, "shape")
@@ -186,7 +175,7 @@ class Generation:
                 cut_out, options, lambda fraction, stage: step(low + (high - low) * fraction, stage), cancelled
             )
         packed = mesh.to_bytes()
-        self._storage.save_shape(self.shape_key(source.sha256, body), packed)
+        self._storage.save_shape(self.shape_key(job.upload.sha256, body), packed)
         return packed
 
 
@@ -200,8 +189,14 @@ def make_file(mesh: Mesh, body: GenerateBody) -> File:
     return File(meshes.export(finished, body.format), meshes.measure(finished).as_dict())
 
 
-def describe(picture: images.Picture, file_size: int, original_filename: str) -> Upload:
-    """What is worth knowing of an uploaded picture once its pixels are gone."""
+def receive(data: bytes, max_pixels: int, original_filename: str) -> Upload:
+    """Check an uploaded picture and note what is worth knowing once its pixels are gone; RequestError 413, 415."""
+    try:
+        picture = images.decode(data, max_pixels)
+    except images.ImageTooLargeError as error:
+        raise RequestError(413, "too_large", str(error), {"image": str(error)}) from error
+    except images.NotAnImageError as error:
+        raise RequestError(415, "not_an_image", str(error), {"image": str(error)}) from error
     empty = {}
     for background in get_args(images.Background):
         try:
@@ -215,7 +210,7 @@ def describe(picture: images.Picture, file_size: int, original_filename: str) ->
         "format": picture.format,
         "mode": picture.mode,
         "has_transparency": picture.has_transparency,
-        "file_size": file_size,
+        "file_size": len(data),
     }
     return Upload(
         extension=picture.format.lower(),
@@ -263,6 +258,8 @@ def _known_failures() -> Iterator[None]:
         raise JobFailedError(
             "empty_image" if isinstance(error, EmptyImageError) else "bad_image", str(error)
         ) from error
+    except meshes.EmptyMeshError as error:
+        raise JobFailedError("empty_mesh", str(error)) from error
     except ModelUnavailableError as error:
         raise JobFailedError("model_unavailable", str(error)) from error
     except OSError as error:

@@ -19,7 +19,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from pydantic import BaseModel, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from models.base import Cancelled, GenerationCancelledError, Progress
 from schemas import GenerateBody
@@ -76,7 +76,11 @@ class JobFailedError(Exception):
         self.details = details or {}
 
 
-class Upload(BaseModel):
+class _Record(BaseModel):
+    model_config = ConfigDict(defer_build=True)
+
+
+class Upload(_Record):
     """The picture a job starts from."""
 
     extension: str
@@ -87,7 +91,7 @@ class Upload(BaseModel):
     """For each choice of `remove_background` that finds nothing in the picture at a glance: what is seen."""
 
 
-class Delivery(BaseModel):
+class Delivery(_Record):
     """What a completed job has on disk."""
 
     filename: str
@@ -100,7 +104,7 @@ class Delivery(BaseModel):
     timings: dict[str, float]
 
 
-class Failure(BaseModel):
+class Failure(_Record):
     """Why a job failed."""
 
     error: str
@@ -108,7 +112,7 @@ class Failure(BaseModel):
     details: dict[str, Any] = {}
 
 
-class Job(BaseModel):
+class Job(_Record):
     """One picture and what became of it; what is public here survives a restart. Times are seconds since the epoch."""
 
     id: str
@@ -122,6 +126,7 @@ class Job(BaseModel):
     finished_at: float | None = None
 
     _run: Run | None = PrivateAttr(default=None)
+    _work: Work | None = PrivateAttr(default=None)
     _progress: float = PrivateAttr(default=0.0)
     _stage: str = PrivateAttr(default="")
     _version: int = PrivateAttr(default=0)
@@ -141,16 +146,20 @@ class Outcome:
     """Its `filename` is filled in for each job."""
 
 
+Work = Callable[[Progress, Cancelled], Outcome]
+"""What a job wants done."""
+
+
 @dataclass(eq=False, slots=True)
 class Run:
     """One execution, shared by the jobs that asked for the same thing."""
 
     key: str | None
     """What makes two requests identical; None: shared with nobody."""
-    work: Callable[[Progress, Cancelled], Outcome]
     kind: str
     """Runs of one kind take about equally long."""
     jobs: list[Job] = field(default_factory=list)
+    """Any of them can say what is to be done; the first one does."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     started: float | None = None
     """Monotonic seconds."""
@@ -197,7 +206,7 @@ class JobQueue:
             self.forget(old)
         return job
 
-    def submit(self, job: Job, body: GenerateBody, key: str | None, kind: str, work: Callable[..., Outcome]) -> None:
+    def submit(self, job: Job, body: GenerateBody, key: str | None, kind: str, work: Work) -> None:
         """Queue the job, or let it join the run under way that has the same key."""
         with self._changed:
             self._check_free(job)
@@ -205,13 +214,13 @@ class JobQueue:
             if run is None:
                 if len(self._waiting) >= self._max_queued:
                     raise QueueFullError(self._retry_after())
-                run = Run(key, work, kind)
+                run = Run(key, kind)
                 self._waiting.append(run)
             else:
                 self.coalesced += 1
             self._begin(job, body)
             run.jobs.append(job)
-            job._run = run
+            job._run, job._work = run, work
             if run.started is not None:
                 self._mark_started(job)
             self._save(job)
@@ -366,7 +375,7 @@ class JobQueue:
         job._version += 1
 
     def _settle(self, job: Job, status: JobStatus, **facts: Any) -> None:
-        job.status, job.finished_at, job._run = status, self._clock(), None
+        job.status, job.finished_at, job._run, job._work = status, self._clock(), None, None
         for name, value in facts.items():
             setattr(job, name, value)
         job._version += 1
@@ -413,9 +422,10 @@ class JobQueue:
     # ── the workers ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _work(self) -> None:
-        while (run := self._next_run()) is not None:
+        while (step := self._next_run()) is not None:
+            run, work = step
             try:
-                outcome = run.work(partial(self._report, run), run.cancelled.is_set)
+                outcome = work(partial(self._report, run), run.cancelled.is_set)
             except GenerationCancelledError:
                 self._end_run(run, Failure(error="cancelled", error_type="cancelled"))
             except JobFailedError as error:
@@ -426,7 +436,7 @@ class JobQueue:
             else:
                 self._end_run(run, outcome)
 
-    def _next_run(self) -> Run | None:
+    def _next_run(self) -> tuple[Run, Work] | None:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopped)
             if self._stopped:
@@ -437,7 +447,9 @@ class JobQueue:
             for job in run.jobs:
                 self._mark_started(job)
             self._changed.notify_all()
-            return run
+            work = run.jobs[0]._work
+            assert work is not None  # every job of a run has its own
+            return run, work
 
     def _report(self, run: Run, fraction: float, stage: str) -> None:
         with self._changed:

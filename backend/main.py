@@ -14,15 +14,13 @@ import threading
 import time
 from dataclasses import replace
 from types import FrameType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from flask import Flask, Response, request, send_file, send_from_directory
 from prometheus_client import CONTENT_TYPE_LATEST
 
 import hunyuan
-import images
 from cache_manager import get_cache
-from generation import Generation, Source, describe
 from jobs import ACTIVE, Job, JobBusyError, JobQueue, JobStatus
 from metrics import Metrics
 from models import registry
@@ -30,7 +28,6 @@ from models.base import Model, ModelUnavailableError
 from responses import client_gone, install_error_handlers, job_status, json_object, now, preview_urls, stream
 from result_cache import ResultCache
 from schemas import (
-    FORMATS,
     CacheConfigBody,
     GenerateBody,
     RequestError,
@@ -42,6 +39,9 @@ from schemas import (
 from security import Guard
 from settings import ROOT, Settings, SettingsError, load_settings
 from storage import Storage
+
+if TYPE_CHECKING:  # with numpy and Pillow, which the start does not wait for
+    from generation import Generation
 
 VERSION = "0.1.0"
 THREADS = 32
@@ -68,6 +68,8 @@ class OrfeasUnifiedServer:
         self.generation: Generation | None = None
         self.not_ready_reason: str | None = None
         self.metrics = Metrics(self.jobs.counts, self._get_cache_stats)
+        self.answered = threading.Event()
+        """Set once any request was answered."""
         self._started = time.monotonic()
         self._decoding = threading.BoundedSemaphore(4)  # a 50 megapixel picture takes 200 MB while it is decoded
         self.app = self._make_app()
@@ -76,6 +78,8 @@ class OrfeasUnifiedServer:
 
     def load_model(self) -> None:
         """Load what the mode asks for; a model that fails leaves the server up, with the reason."""
+        from generation import Generation
+
         settings, reasons = self.settings, []
         for model_id in dict.fromkeys(_candidates(settings)):
             path = settings.model_path if model_id == settings.model else None
@@ -88,7 +92,8 @@ class OrfeasUnifiedServer:
                 reasons.append(f"{model_id}: {error}" if known else f"{model_id}: {type(error).__name__}: {error}")
             else:
                 self.not_ready_reason = "; ".join(reasons) or None
-                self.model, self.generation = model, Generation(model, self.cache, self.storage)
+                generation = Generation(model, self.cache, self.storage, settings.max_image_pixels)
+                self.model, self.generation = model, generation
                 return
         self.not_ready_reason = "; ".join(reasons)
 
@@ -171,6 +176,7 @@ class OrfeasUnifiedServer:
     def _count_request(self, response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else "none"
         self.metrics.requests.labels(request.method, route, response.status_code).inc()
+        self.answered.set()
         return response
 
     # ── generation ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -208,18 +214,14 @@ class OrfeasUnifiedServer:
 
     def add_job(self, data: bytes, original_filename: str) -> Job:
         """Check a picture and keep it; RequestError 400, 413, 415."""
+        from generation import receive
+
         if not data:
             raise bad_field("image", "is empty")
         if len(data) > self.settings.max_upload_bytes:
             raise RequestError(413, "too_large", f"the picture is larger than {self.settings.max_upload_mb:g} MB")
         with self._decoding:
-            try:
-                picture = images.decode(data, self.settings.max_image_pixels)
-            except images.ImageTooLargeError as error:
-                raise RequestError(413, "too_large", str(error), {"image": str(error)}) from error
-            except images.NotAnImageError as error:
-                raise RequestError(415, "not_an_image", str(error), {"image": str(error)}) from error
-            upload = describe(picture, len(data), original_filename)
+            upload = receive(data, self.settings.max_image_pixels, original_filename)
         return self.jobs.add(data, upload)
 
     def _named_job(self, body: GenerateBody) -> Job:
@@ -241,21 +243,16 @@ class OrfeasUnifiedServer:
             raise JobBusyError
         if reason := job.upload.empty.get(body.remove_background):
             raise RequestError(422, "empty_image", reason, {"image": reason})
-        source = self._source(job)
-        if (outcome := generation.cached(source, body)) is not None:
+        if (outcome := generation.cached(job, body)) is not None:
             self.jobs.complete(job, body, outcome)
             return
 
         def work(progress: Any, cancelled: Any) -> Any:
             with self.metrics.generation_seconds.labels(generation.model.id).time():
-                return generation.generate(source, body, progress, cancelled)
+                return generation.generate(job, body, progress, cancelled)
 
         kind = f"{generation.model.id}/{body.quality}"
-        self.jobs.submit(job, body, generation.run_key(source.sha256, body), kind, work)
-
-    def _source(self, job: Job) -> Source:
-        path = self.storage.upload(job.picture_name)
-        return Source(job.upload.sha256, path, self.settings.max_image_pixels)
+        self.jobs.submit(job, body, generation.run_key(job, body), kind, work)
 
     def job_status(self, job_id: str) -> dict[str, Any]:
         """`GET /api/job-status/<job_id>`, at once or, with `?wait=`, when something has changed."""
@@ -296,6 +293,8 @@ class OrfeasUnifiedServer:
 
     def open_result(self, job_id: str, filename: str) -> tuple[BinaryIO, int, str]:
         """The delivered file, or its shape converted to another format: stream, bytes, entity tag."""
+        from meshes import FORMATS
+
         job = self.job(job_id)
         view = self.jobs.view(job)
         body, delivery = view["body"], view["delivery"]
@@ -308,7 +307,7 @@ class OrfeasUnifiedServer:
             with contextlib.suppress(FileNotFoundError):  # deleted by hand: made again below
                 return self.storage.output(job_id, delivery.filename).open("rb"), delivery.file_size, delivery.etag
         wanted = body.model_copy(update={"format": extension})
-        outcome = self.ready_generation().convert(self._source(job), wanted, delivery.shape_key)
+        outcome = self.ready_generation().convert(job, wanted, delivery.shape_key)
         return io.BytesIO(outcome.data), len(outcome.data), outcome.delivery.etag
 
     def preview(self, filename: str) -> Response:
@@ -378,7 +377,7 @@ class OrfeasUnifiedServer:
             "gpu_info": _gpu_info(),
             "active_jobs": running,
             "queue_length": waiting,
-            "capabilities": {"formats": list(FORMATS), "reads": reads, "text_to_3d": "prompt" in reads},
+            "capabilities": {"image_to_3d": "image" in reads, "text_to_3d": "prompt" in reads, "reads": reads},
             "uptime_seconds": round(time.monotonic() - self._started, 1),
         }
 
@@ -468,6 +467,8 @@ def serve(settings: Settings) -> None:
     )
 
     def load() -> None:
+        # The imports of a model keep the interpreter busy: a health check at the very start goes first.
+        server.answered.wait(timeout=0.25)
         server.load_model()
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         address = f"http://{host}:{settings.port}"

@@ -16,14 +16,16 @@ from schemas import RequestError
 
 CHUNK = 262_144
 """Bytes per write: six downloads of 125 MB at once cost 38 MB this way, not 753."""
-MIME_TYPES = {
-    "glb": "model/gltf-binary",
-    "stl": "model/stl",
-    "obj": "model/obj",
-    "3mf": "model/3mf",
-    "ply": "application/octet-stream",
+_FAILURE_STATUS = {
+    "empty_image": 422,
+    "empty_mesh": 422,
+    "bad_image": 415,
+    "upload_lost": 404,
+    "shape_lost": 404,
+    "out_of_memory": 507,
+    "stopped": 503,
+    "model_unavailable": 503,
 }
-_FAILURE_STATUS = {"empty_image": 422, "bad_image": 415, "out_of_memory": 507, "stopped": 503, "model_unavailable": 503}
 log = logging.getLogger(__name__)
 
 
@@ -91,8 +93,10 @@ def client_gone() -> Callable[[], bool]:
 
 def stream(file: BinaryIO, size: int, etag: str, filename: str) -> Response:
     """A download of `size` bytes: in pieces, with ETag, ranges and 304."""
+    from meshes import FORMATS
+
     response = Response(wrap_file(request.environ, file, CHUNK), direct_passthrough=True)
-    response.mimetype = MIME_TYPES[filename.rpartition(".")[2]]
+    response.mimetype = FORMATS[filename.rpartition(".")[2]].mime
     response.content_length = size
     response.headers["Content-Disposition"] = f"attachment; filename={filename}"
     response.set_etag(etag)

@@ -12,8 +12,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-FORMATS = ("stl", "obj", "glb", "ply", "3mf")
-FormatName = Literal["stl", "obj", "glb", "ply", "3mf"]
 MAX_SIDE_MM = 100_000.0
 MAX_FACES = 5_000_000
 
@@ -47,6 +45,15 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _format(value: Any) -> Any:
+    from meshes import FORMATS  # with numpy, which the start does not wait for
+
+    name = value.strip().lower().removeprefix(".") if isinstance(value, str) else value
+    if not isinstance(name, str) or name not in FORMATS:
+        raise ValueError(f"must be one of {', '.join(FORMATS)}")
+    return name
+
+
 def _text(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
 
@@ -57,12 +64,13 @@ def _background(value: Any) -> Any:
 
 Millimetres = Annotated[float, BeforeValidator(_number), Field(gt=0, le=MAX_SIDE_MM)]
 Whole = Annotated[int, BeforeValidator(_number)]
+FormatName = Annotated[str, BeforeValidator(_format)]
 
 
 class _Body(BaseModel):
     """Unknown keys are ignored; a key with null or empty text counts as absent."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -82,9 +90,7 @@ class GenerateBody(_Body):
     """`POST /api/generate-3d`."""
 
     job_id: Annotated[str, Field(max_length=100)] | None = None
-    format: Annotated[
-        FormatName, BeforeValidator(lambda v: _text(v).removeprefix(".") if isinstance(v, str) else v)
-    ] = "stl"
+    format: FormatName = "stl"
     quality: Annotated[Whole, Field(ge=1, le=10)] = 7
     dimensions: DimensionsBody = DimensionsBody()
     fit: Annotated[Literal["contain", "stretch"], BeforeValidator(_text)] = "contain"
@@ -109,7 +115,7 @@ class GenerateBody(_Body):
 class CacheConfigBody(BaseModel):
     """`POST /api/cache/config`: at least one of the three; strict types, as a limit that is nearly right is wrong."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, defer_build=True)
 
     max_size: Annotated[int, Field(ge=0, le=10**9)] = 0
     max_memory_mb: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] = 0.0
@@ -148,7 +154,7 @@ class HunyuanBody(_Body):
     guidance_scale: Annotated[float, _clamped(0, 100)] = 5.0
     face_count: Annotated[float, _clamped(100, MAX_FACES)] | None = None
     seed: Annotated[float, _clamped(0, 2**32 - 1)] = 0
-    type: Annotated[FormatName, BeforeValidator(_text)] = "glb"
+    type: FormatName = "glb"
 
     @property
     def quality(self) -> int:

@@ -7,10 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Progress = Callable[[float, str], None]
 """Called with a fraction from 0 to 1 and the name of the stage that begins."""
@@ -51,6 +52,8 @@ class Mesh:
 
     def to_bytes(self) -> bytes:
         """Pack the arrays as an uncompressed `.npz`."""
+        import numpy as np
+
         arrays = {name: array for name in self.__slots__ if (array := getattr(self, name)) is not None}
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
@@ -59,6 +62,8 @@ class Mesh:
     @classmethod
     def from_bytes(cls, data: bytes) -> Mesh:
         """Read back what `to_bytes` wrote."""
+        import numpy as np
+
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return cls(**{name: arrays[name] for name in arrays.files})
 

@@ -26,22 +26,24 @@ def create(model_id: str, path: Path | None, device: str) -> Model:
 
 
 def available(path: Path | None) -> list[dict[str, Any]]:
-    """A row for each model: what it is and why it cannot be loaded here, with weights at `path`, or None."""
-    rows = []
-    for model_id in _MODELS:
+    """A row for each model: what it is, and why it cannot be loaded here with weights at `path` (None: none)."""
+    return [_row(model_id, path) for model_id in _MODELS]
+
+
+def _row(model_id: str, path: Path | None) -> dict[str, Any]:
+    try:
         model = _class(model_id)
-        reason = model.why_unavailable(path)
-        rows.append(
-            {
-                "id": model_id,
-                "available": reason is None,
-                "reason": reason,
-                "licence": model.licence,
-                "reads": sorted(model.reads),
-                "memory_mb": model.memory_mb,
-            }
-        )
-    return rows
+    except ImportError as error:  # one broken model must not hide the others
+        return {"id": model_id, "available": False, "reason": f"it cannot be imported: {error}"}
+    reason = model.why_unavailable(path)
+    return {
+        "id": model_id,
+        "available": reason is None,
+        "reason": reason,
+        "licence": model.licence,
+        "reads": sorted(model.reads),
+        "memory_mb": model.memory_mb,
+    }
 
 
 def _class(model_id: str) -> type[Model]:

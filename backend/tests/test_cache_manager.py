@@ -232,8 +232,9 @@ class TestCacheEntries:
             cache.get("key")
         cache.peek("key")
         assert cache.get_entries_summary()[0]["access_count"] == 3
-        assert cache.cache["key"] == CacheEntry("value", cache.cache["key"].timestamp, 3, 1.0, None)
-        assert not cache.cache["key"].is_expired()
+        entry = cache.cache["key"]
+        assert entry == CacheEntry("value", entry.timestamp, 3, 1.0, None)
+        assert not entry.is_expired()
 
 
 @pytest.fixture

@@ -182,7 +182,7 @@ class TestDownloads:
 
     @pytest.mark.parametrize(
         ("kind", "mime"),
-        [("stl", "model/stl"), ("obj", "model/obj"), ("3mf", "model/3mf"), ("ply", "application/octet-stream")],
+        [("stl", "model/stl"), ("obj", "model/obj"), ("3mf", "model/3mf"), ("ply", "model/ply")],
     )
     def test_mime_types(self, studio, first, kind, mime):
         answer = studio.get(f"/api/download/{first['job_id']}/model_{first['job_id']}.{kind}")

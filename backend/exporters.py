@@ -70,7 +70,7 @@ def measure(mesh_mm: Mesh) -> MeshReport:
         vertices=len(welded.vertices),
         faces=len(welded.faces),
         watertight=topology.is_closed(welded.faces),
-        volume_mm3=round(float(volume), 3),
+        volume_mm3=float(f"{volume:.7g}"),
         extents_mm=(width, height, depth),
     )
 

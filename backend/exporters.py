@@ -45,7 +45,7 @@ class MeshReport:
     """Different places: a vertex repeated for its texture or its face counts once."""
     faces: int
     watertight: bool
-    """Every edge has exactly two faces, which run along it in opposite directions."""
+    """Every edge has exactly two faces, which run along it in opposite directions, and they enclose a volume."""
     volume_mm3: float
     extents_mm: tuple[float, float, float]
     """Width (left to right), height (up), depth (front to back), whatever the axes of the file."""
@@ -69,7 +69,7 @@ def measure(mesh_mm: Mesh) -> MeshReport:
     return MeshReport(
         vertices=len(welded.vertices),
         faces=len(welded.faces),
-        watertight=topology.is_closed(welded.faces),
+        watertight=bool(volume > 0) and topology.is_closed(welded.faces),
         volume_mm3=float(f"{volume:.7g}"),
         extents_mm=(width, height, depth),
     )
@@ -85,7 +85,7 @@ def inspect(data: bytes, format: str) -> MeshReport:
     mesh = Mesh(points, np.asarray(read.faces, np.int32))
     if FORMATS[format].metres:  # back to the millimetres that were divided, not to their neighbours in float32
         points *= 1000
-        points = points.round(_decimals(mesh))
+        points = points.round(_decimals(mesh) - 1)
     return measure(replace(mesh, vertices=points.astype(np.float32)))
 
 

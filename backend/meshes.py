@@ -231,6 +231,8 @@ def _decimated(surface: _Surface, target: int) -> _Surface:
     """The mesh with at most `target` faces, or with the fewest that leave it watertight if it was."""
     closed, reached = surface.closed, surface
     for light in _lighter(surface, target):
+        if not len(light.faces):
+            continue
         if closed:
             solid = _manifold(light)
             if solid is None or not (light := _skin(solid)).closed:
@@ -243,15 +245,34 @@ def _decimated(surface: _Surface, target: int) -> _Surface:
 
 
 def _lighter(surface: _Surface, target: int) -> Iterator[_Surface]:
-    """Tries at `target` faces: by quadric error; a little below it, as the first may leave bad edges; from the convex
-    hull, which has no handles and loose parts that need faces, if there are hardly any; at last above it.
+    """Tries at `target` faces: by quadric error; a little below it, as the first may leave bad edges; a convex outline,
+    where there is no room for handles and loose parts; at last above it.
     """
     for share in (1.0, 0.98, 0.95, 0.9):
         yield _simplified(surface, max(4, int(share * target)))
-    if target <= _COARSE and (solid := _manifold(surface)) is not None:
-        yield _simplified(_skin(solid.hull()), target)
+    if target <= _COARSE:
+        yield _outline(surface, target)
     for share in (8, 4, 2, 1.5, 1.2):
         yield _simplified(surface, int(share * target))
+
+
+def _outline(surface: _Surface, target: int) -> _Surface:
+    """The convex hull of the n farthest vertices, which has at most 2n − 4 faces; nothing where they lie in a plane."""
+    import manifold3d
+
+    points = surface.vertices
+    offset = points - points[np.linalg.norm(points - points.mean(axis=0), axis=1).argmax()]
+    distance = np.linalg.norm(offset, axis=1)
+    chosen = [int(distance.argmin())]
+    while len(chosen) < target // 2 + 2:
+        rank = np.linalg.norm(offset, axis=1) if len(chosen) < 4 else distance
+        chosen.append(int(rank.argmax()))
+        if len(chosen) <= 4:  # the first four span a tetrahedron: measure from the line, then the plane, through them
+            direction = offset[chosen[-1]] / max(rank.max(), np.finfo(float).tiny)
+            offset = offset - np.outer(offset @ direction, direction)
+        distance = np.minimum(distance, np.linalg.norm(points - points[chosen[-1]], axis=1))
+    hull = manifold3d.Manifold.hull_points(points[chosen])
+    return _Surface(points[:0], surface.faces[:0]) if hull.is_empty() else _skin(hull)
 
 
 def _simplified(surface: _Surface, target: int) -> _Surface:
@@ -275,7 +296,8 @@ def _placement(vertices: Vertices, dimensions: Dimensions, fit: Fit) -> tuple[Ve
     extents = high - low
     wanted = np.array([np.nan if side is None else side for side in astuple(dimensions)])
     with np.errstate(divide="ignore"):
-        scales = np.where(extents > 0, wanted / extents, np.nan)  # a side without extent cannot be scaled to one
+        flat = extents <= 1e-9 * extents.max()  # and no scale would give it the side that is wanted
+        scales = np.where(flat, np.nan, wanted / extents)
     given = scales[~np.isnan(scales)]
     if not len(given):
         scale = np.full(3, _LONGEST_SIDE / extents.max())
@@ -289,7 +311,7 @@ def _placement(vertices: Vertices, dimensions: Dimensions, fit: Fit) -> tuple[Ve
 
 def _snapped(surface: _Surface) -> _Surface:
     """Rounded to a grid of a power of ten that float32 resolves in millimetres and in metres, and still watertight."""
-    cell = 10.0 ** (np.floor(np.log10(surface.longest)) - 5)
+    cell = 10.0 ** (np.floor(np.log10(surface.longest * (1 + 1e-6))) - 5)  # 99.99999999999999 is 100
     rounded = _on_grid(surface, cell)
     if surface.closed and not rounded.closed and (solid := _manifold(surface)) is not None:
         # Rounding closed a gap: take out what is finer than the grid, then round.

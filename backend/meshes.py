@@ -87,7 +87,7 @@ class _Surface:
     def closed(self) -> bool:
         return topology.is_closed(self.faces)
 
-    def compact(self, kept: NDArray[np.bool_]) -> _Surface:
+    def compact(self, kept: NDArray[np.bool_] | Labels) -> _Surface:
         """Only these faces, and only the vertices that they use."""
         used, faces = topology.drop_unreferenced(self.faces[kept], len(self.vertices))
         return _Surface(self.vertices[used], faces, None if self.corners is None else self.corners[kept])
@@ -148,6 +148,8 @@ def _tidied(mesh: Mesh) -> tuple[Mesh, _Surface]:
     else:
         if not len(surface.faces):
             raise EmptyMeshError("the mesh has no surface")
+        _, different = np.unique(np.sort(surface.faces, axis=1), axis=0, return_index=True)
+        surface = surface.compact(np.sort(different))
         surface = surface.turned(topology.disagreeing(surface.faces))
     surface = _outward(surface.compact(~_is_dust(surface)))
     assert surface.corners is not None

@@ -162,6 +162,11 @@ class TestRepair:
         assert report.faces == 1280 + 320
         assert report.extents_mm == pytest.approx((100, 2 / 3.1 * 100, 2 / 3.1 * 100), rel=0.01)
 
+    def test_faces_given_twice_count_once(self):
+        ball = shapes.sphere()
+        twice = np.concatenate([ball.faces, ball.faces[40:90, [1, 2, 0]], ball.faces[70:80, ::-1]])
+        assert measure(finished(replace(ball, faces=twice))) == measure(finished(ball))
+
     def test_faces_with_vertices_of_their_own_are_joined(self):
         assert measure(finished(shapes.soup(shapes.sphere()))) == measure(finished(shapes.sphere()))
 

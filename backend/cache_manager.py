@@ -1,4 +1,4 @@
-"""The result cache: a small, exact, thread-safe, cost-aware cache in pure Python.
+"""The result cache: small, exact, thread-safe and cost-aware, in pure Python.
 
     >>> cache = LRUCache(max_size=2, max_memory_mb=1.0)
     >>> cache.set("mug", b"mesh of a mug", cost_seconds=124.0)
@@ -10,46 +10,48 @@
     >>> cache.stats["hits"], cache.stats["misses"], cache.stats["seconds_saved"]
     (1, 1, 124.0)
 
-Design. One map holds one slot per key, and the map itself is the policy: an `OrderedDict` whose `used(key)` notes a use
-and whose `evict()` gives up the entry that is worth least. One re-entrant lock guards everything; these hold whenever
-it is free, and each has its name in the tests:
+Design. One map holds one slot per key, and the map is the policy (`cache_policies`): `used(key)` notes a use, `evict()`
+gives up the slot that is worth least. A second structure, the agenda of deadlines, knows who expires next. One
+re-entrant lock guards all of it. These hold whenever the lock is free, and the tests call them by name:
 
     Bounds      the sizes of all slots sum to `_bytes`, at most `_max_bytes`; there are at most `_max_size` slots.
-    One cause   every slot that was ever stored is still there or left for exactly one `Reason`, so the counters add up.
-    Cover       the agenda of deadlines names every slot with a deadline, too early perhaps, never too late.
-    Freshness   what `get` returns was stored before its deadline and after the last `delete` or `clear` of its key.
-    One flight  a key is being computed at most once, unless a `set`, `delete` or `clear` has made that result stale.
+    One cause   a slot that was ever stored is still there or has left for exactly one `Reason`: the counters add up.
+    Cover       the agenda names every slot that has a deadline, too early perhaps, never too late.
+    Freshness   what is returned was stored before its deadline and after the last `delete` or `clear` of its key.
+    One flight  a key is computed once at a time, unless a `set`, `delete` or `clear` made the run under way stale.
 
 What a reader cannot see. Nothing of the caller's runs while the lock is held: no computation, no listener, no logging,
-and no destructor either, for whatever leaves is kept in a local list until after the release (freeing a large value can
-take long). A finaliser or a signal handler may still call the cache in the middle of an operation of its own thread;
-the lock lets it in, so every step reads and writes the sums in one go, and bounds are checked again after a store.
-Expiry follows a monotonic clock; wall time is shown, never compared.
+and no destructor, for what leaves stays in a list of the calling frame until after the release; freeing a large value
+takes long. A finaliser or a signal handler may still call the cache in the middle of its own thread's operation, and
+the re-entrant lock lets it in. So no step leaves sums half done across a call, and a store looks at the bounds again
+when it is through. Deadlines are read from a monotonic clock; wall time is shown, never compared.
+
+Who leaves, how computations wait for each other and how large a value is are three files of their own: each can be
+read, tested and measured without the lock, and this one keeps to what needs it.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 import warnings
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
-from heapq import heapify, heappop, heappush, heapreplace
-from itertools import islice
 from math import inf
 from numbers import Real
-from operator import attrgetter
-from types import BuiltinFunctionType, FunctionType, MappingProxyType, ModuleType
-from typing import Any, Final, Literal, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeVar, cast, get_args
 
+from cache_flights import ABANDONED, CircularComputationError, Flight
+from cache_policies import POLICIES, Agenda, PolicyName, Slot
+from cache_sizes import deep_size
+
+__all__ = ["CacheEntry", "CircularComputationError", "LRUCache", "clear_cache", "deep_size", "get_cache"]
 logger = logging.getLogger(__name__)
+V = TypeVar("V")
 
 MB: Final = 1_000_000
 """Bytes in the megabyte of every setting and statistic."""
@@ -58,25 +60,21 @@ Reason = Literal["count", "size", "expired", "replaced", "deleted", "cleared"]
 """Why an entry left: too many entries, too many bytes, its time was up, or somebody asked for it."""
 
 Listener = Callable[[str, Any, Reason], None]
-Policy = Literal["lru", "gdsf"]
-V = TypeVar("V")
+Gone = list[tuple[str, Slot, Reason]]
 
 
-class _Token(Enum):
-    """Stands where None would be an ordinary value."""
+class _Unchanged(Enum):
+    """Stands for an argument that was not given, where None has a meaning."""
 
-    ABSENT = "nothing under this key"
-    UNCHANGED = "argument not given"
-    ABANDONED = "the leader was cancelled before it had a result"
+    UNCHANGED = "unchanged"
 
 
-class CircularComputationError(RuntimeError):
-    """A computation asked, directly or through others, for its own result; waiting for it would never end."""
+UNCHANGED: Final = _Unchanged.UNCHANGED
 
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
-    """What the cache knows of one stored value at the moment it was asked; times are seconds of the wall clock."""
+    """What the cache knew of one stored value when it was asked; times are seconds of the wall clock."""
 
     value: Any
     timestamp: float
@@ -85,153 +83,20 @@ class CacheEntry:
     expires_at: float | None = None
 
     def is_expired(self) -> bool:
-        """Whether its time is up by the wall clock (the cache itself goes by a monotonic one)."""
+        """Whether its time is up by the wall clock; the cache itself goes by a monotonic one."""
         return self.expires_at is not None and time.time() >= self.expires_at
-
-
-class _Slot:
-    """One stored value. Built without `__init__`, whose call would cost as much as the rest of a store."""
-
-    __slots__ = ("access_count", "cost", "deadline", "rank", "size", "stored", "value")
-    value: Any
-    size: int  # bytes
-    stored: float  # by the cache's clock, as is the deadline
-    deadline: float  # inf: never
-    access_count: int
-    cost: float  # seconds it took to compute; 0 where nobody said
-    rank: float  # its worth, where the policy goes by worth
-
-
-class _Agenda:
-    """A lazy heap: which slot's rank comes first?
-
-    A slot may stand in it too early, never too late (Cover), and may be gone: whoever comes to the top is looked up and
-    put right. So a rank that rises, as on every hit or longer lease, costs nothing until then.
-    """
-
-    __slots__ = ("_heap", "_rank", "_slots")
-
-    def __init__(self, slots: Mapping[str, _Slot], rank: str) -> None:
-        self._slots = slots
-        self._rank: Callable[[_Slot], float] = attrgetter(rank)
-        self._heap: list[tuple[float, float, str]] = []
-
-    def add(self, key: str, slot: _Slot) -> None:
-        heappush(self._heap, (self._rank(slot), slot.stored, key))
-        if len(self._heap) > 2 * len(self._slots) + 64:
-            rank = self._rank
-            self._heap = [(rank(slot), slot.stored, key) for key, slot in self._slots.items() if rank(slot) < inf]
-            heapify(self._heap)
-
-    def first(self, limit: float = inf) -> str | None:
-        """Take out the key whose rank comes first, if that is not above `limit`."""
-        heap, slots, rank = self._heap, self._slots, self._rank
-        while heap and heap[0][0] <= limit:
-            noted, _, key = heap[0]
-            slot = slots.get(key)
-            if slot is None or rank(slot) == inf:
-                heappop(heap)
-            elif rank(slot) > noted:
-                heapreplace(heap, (rank(slot), slot.stored, key))
-            else:
-                heappop(heap)
-                return key
-        return None
-
-
-class _LRU(OrderedDict[str, _Slot]):
-    """Least recently used first: the order that an OrderedDict keeps by itself."""
-
-    used = OrderedDict.move_to_end
-
-    def evict(self) -> tuple[str, _Slot]:
-        """Take out the slot that is worth least; the map is not empty."""
-        return self.popitem(last=False)
-
-
-class _GDSF(_LRU):
-    """Greedy-dual-size-frequency (Cherkasova, HP Labs 1998): seconds that a byte saves, aged.
-
-    A slot is worth age + uses × cost ÷ size; the age is the worth of the last one evicted, so that what is not used
-    any more falls behind the newcomers.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._age = 0.0
-        self._worth = _Agenda(self, "rank")
-
-    def _appraise(self, slot: _Slot, uses: int) -> None:
-        slot.rank = self._age + uses * (slot.cost or 1.0) / max(slot.size, 1)
-
-    def __setitem__(self, key: str, slot: _Slot) -> None:
-        self._appraise(slot, 1)
-        super().__setitem__(key, slot)
-        self._worth.add(key, slot)
-
-    def used(self, key: str) -> None:  # type: ignore[override]
-        slot = self[key]
-        self._appraise(slot, slot.access_count + 2)  # one use for the store, one for this
-
-    def evict(self) -> tuple[str, _Slot]:
-        key = self._worth.first()
-        assert key is not None, "the agenda covers every slot"
-        slot = self.pop(key)
-        self._age = slot.rank
-        return key, slot
-
-
-_POLICIES: Final[dict[Policy, type[_LRU]]] = {"lru": _LRU, "gdsf": _GDSF}
-
-_computing: ContextVar[_Flight | None] = ContextVar("computing", default=None)
-"""The innermost flight that the running code is the leader of."""
-
-_waits_lock = threading.Lock()
-"""Guards `_Flight.awaits` of every flight: computations may wait across caches."""
-
-
-class _Flight:
-    """One computation under way. Its leader computes; whoever else asks waits for the future."""
-
-    def __init__(self, loop_thread: int | None) -> None:
-        self.future: Future[Any] = Future()
-        self.future.set_running_or_notify_cancel()  # from here on, nobody but the leader can settle it
-        self.loop_thread = loop_thread
-        self.cost = 0.0
-        self.awaits: set[_Flight] = set()
-
-    def needs(self, other: _Flight) -> bool:
-        """Whether this one cannot land before the other has."""
-        return self is other or any(flight.needs(other) for flight in self.awaits)
-
-    @contextmanager
-    def awaited(self) -> Iterator[None]:
-        """Note, while the body runs, that the computation around it (if any) cannot go on before this one lands."""
-        outer = _computing.get()
-        if outer is None:
-            yield
-            return
-        with _waits_lock:
-            if self.needs(outer):
-                raise CircularComputationError("a computation waits for its own result")
-            outer.awaits.add(self)
-        try:
-            yield
-        finally:
-            with _waits_lock:
-                outer.awaits.discard(self)
 
 
 class LRUCache:
     """A bounded map from keys to values that threads and event loops may share.
 
-    `max_size` entries and `max_memory_mb` (10^6 bytes) bound it; either may be 0, and then nothing is kept. An entry
-    lives for `default_ttl_seconds` (None: until evicted) unless `set` says otherwise. `policy` chooses who leaves when
-    there is no room: the least recently used (`lru`), or the one that saves the fewest seconds per byte (`gdsf`).
-    `on_evict(key, value, reason)` hears of every entry that leaves, after the lock is free; what it raises is logged.
-    `clock` gives monotonic seconds. A value is returned as the very object that was stored: do not change it.
-
-    An empty cache is true, so `if cache:` asks whether there is one.
+    `max_size` entries and `max_memory_mb` (10^6 bytes) bound it; with either at 0 it keeps nothing. An entry lives for
+    `default_ttl_seconds` (None: until evicted) unless `set` says otherwise. `policy` says who leaves when there is no
+    room: the least recently used (`lru`), or the one that saves the fewest seconds per byte, as far as its uses tell
+    since it was stored (`gdsf`) or ever (`lfu`).
+    `on_evict(key, value, reason)` hears of every entry that left, once the lock is free; what it raises is logged.
+    `clock` gives monotonic seconds. Keys are strings. A value comes back as the very object that was stored, for
+    everybody: change a copy of it. An empty cache is true, so `if cache:` asks whether there is one.
     """
 
     def __init__(
@@ -240,50 +105,54 @@ class LRUCache:
         max_memory_mb: float = 512.0,
         default_ttl_seconds: float | None = None,
         *,
-        policy: Policy = "lru",
+        policy: PolicyName = "lru",
         clock: Callable[[], float] = time.monotonic,
         on_evict: Listener | None = None,
     ) -> None:
-        if policy not in _POLICIES:
-            raise ValueError(f"policy must be one of {', '.join(_POLICIES)}, not {policy!r}")
-        self._max_size = _count("max_size", max_size)
-        self._max_bytes = _bytes("max_memory_mb", max_memory_mb)
+        if policy not in POLICIES:
+            raise ValueError(f"policy must be one of {', '.join(POLICIES)}, not {policy!r}")
+        self._bound(_count("max_size", max_size), _bytes("max_memory_mb", max_memory_mb))
         self._default_ttl = _lifetime("default_ttl_seconds", default_ttl_seconds)
-        self._policy = policy
+        self._policy: PolicyName = policy
         self._clock = clock
         self._on_evict = on_evict
         self._lock = threading.RLock()
-        self._flights: dict[str, _Flight] = {}
-        self._max_bytes_seen = 0
-        self._start_empty()
+        self._acquire, self._release = self._lock.acquire, self._lock.release
+        self._flights: dict[str, Flight] = {}
+        self._most_bytes = 0
+        self._entries = POLICIES[policy]()
+        self._deadlines = Agenda(self._entries, "deadline")
+        self._bytes = 0
         self.reset_stats()
 
-    def _start_empty(self) -> None:
-        self._entries = _POLICIES[self._policy]()
-        self._deadlines = _Agenda(self._entries, "deadline")
-        self._bytes = 0
+    def _bound(self, count: int, size: int) -> None:
+        self._max_size, self._max_bytes = count, size
+        self._largest = size if count and size else -1  # bytes of the largest value to keep; -1: not even an empty one
 
     # Reading
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value under `key`, or `default`. Counts a hit or a miss, and a hit as a use."""
-        with self._lock:
+        gone: Gone = []
+        self._acquire()
+        try:
             slot = self._entries.get(key)
             if slot is not None and slot.deadline > self._clock():
-                self._hit(key, slot)
+                slot.access_count += 1
+                self._hits += 1
+                self._seconds_saved += slot.cost
+                self._entries.used(key)
                 return slot.value
             self._misses += 1
-            if slot is None:
-                return default
-            self._remove(key, "expired")
-        self._part_with([(key, slot, "expired")])
+            if slot is not None:
+                self._remove(key, "expired", gone)
+        except KeyError:  # a re-entrant call has removed it between the look and the use
+            return slot.value if slot is not None else default
+        finally:
+            self._release()
+        if gone:
+            self._part_with(gone)
         return default
-
-    def _hit(self, key: str, slot: _Slot) -> None:
-        self._entries.used(key)
-        slot.access_count += 1
-        self._hits += 1
-        self._seconds_saved += slot.cost
 
     def peek(self, key: str, default: Any = None) -> Any:
         """The value under `key`, or `default`, without a trace: neither counted nor a use."""
@@ -292,7 +161,7 @@ class LRUCache:
             return slot.value if slot is not None and slot.deadline > self._clock() else default
 
     def __contains__(self, key: str) -> bool:
-        return self.peek(key, _Token.ABSENT) is not _Token.ABSENT
+        return self.peek(key, UNCHANGED) is not UNCHANGED
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -309,108 +178,122 @@ class LRUCache:
         size_mb: float | None = None,
         ttl_seconds: float | None = None,
         *,
-        cost_seconds: float = 0.0,
+        cost_seconds: float | None = None,
+        _flight: Flight | None = None,
     ) -> bool:
-        """Store a value; False if it cannot be kept: larger than the whole cache. The older value under the key goes.
+        """Store a value in the place of an older one; False if it is too large for the cache: then only the old leaves.
 
-        `size_mb` None: measured by `deep_size`. `ttl_seconds` None: the cache's default; 0: expired at once.
-        `cost_seconds`: what it took to make, for the policy and for `seconds_saved`.
+        `size_mb` None: measured by `deep_size`. `ttl_seconds` None: the default; 0: expired at once. `cost_seconds`:
+        what it took to make, for the policy and for `seconds_saved`. (`_flight` is for `get_or_compute` alone: its
+        result is stored only if the flight still has its claim on the key.)
         """
-        slot = self._new_slot(value, size_mb, ttl_seconds, _quantity("cost_seconds", cost_seconds))
-        gone: list[tuple[str, _Slot, Reason]] = []
-        with self._lock:
-            self._flights.pop(key, None)
-            stored = self._store(key, slot, gone)
-        self._part_with(gone)
-        return stored
+        size = deep_size(value) if size_mb is None else _bytes("size_mb", size_mb)
+        ttl = None if ttl_seconds is None else _quantity("ttl_seconds", ttl_seconds)
+        cost = 0.0 if cost_seconds is None else _quantity("cost_seconds", cost_seconds)
+        gone: Gone = []
+        self._acquire()  # a `with` would take as long again as the lock itself
+        try:
+            if _flight is None:
+                self._flights.pop(key, None)
+            elif not self._retire(key, _flight):
+                return False
+            entries, deadlines, now = self._entries, self._deadlines, self._clock()
+            if deadlines.heap and deadlines.heap[0][0] <= now:
+                self._drop_expired(now, gone)
+            slot = Slot()
+            slot.value = value
+            slot.size = size
+            slot.cost = cost
+            slot.access_count = 0
+            slot.stored = now
+            if ttl is None:
+                ttl = self._default_ttl
+            slot.deadline = deadline = inf if ttl is None else now + ttl
+            old = entries.pop(key, None)
+            if old is not None:
+                self._bytes -= old.size
+                self._left["replaced"] += 1
+                if self._on_evict is not None:
+                    gone.append((key, old, "replaced"))
+            if size > self._largest:
+                self._rejected += 1
+                return False
+            if len(entries) >= self._max_size or self._bytes + size > self._max_bytes:
+                self._make_room(self._max_size - 1, self._max_bytes - size, gone)
+            while entries.setdefault(key, slot) is not slot:  # a re-entrant call has stored under this key meanwhile
+                self._remove(key, "replaced", gone)
+            self._bytes += size
+            if deadline < inf and (old is None or old.deadline > deadline):
+                deadlines.add(deadline, now, key)
+            if len(entries) > self._max_size or self._bytes > self._max_bytes:  # or under another
+                self._make_room(self._max_size, self._max_bytes, gone)
+            if self._bytes > self._most_bytes:
+                self._most_bytes = self._bytes
+            return True
+        finally:
+            self._release()
+            if gone:
+                self._part_with(gone)
 
-    def _new_slot(self, value: Any, size_mb: float | None, ttl_seconds: float | None, cost: float) -> _Slot:
-        slot = _Slot()
-        slot.size = deep_size(value) if size_mb is None else _bytes("size_mb", size_mb)
-        ttl = self._default_ttl if ttl_seconds is None else _quantity("ttl_seconds", ttl_seconds)
-        slot.stored = self._clock()
-        slot.deadline = inf if ttl is None else slot.stored + ttl
-        slot.value = value
-        slot.access_count = 0
-        slot.cost = cost
-        return slot
+    def _remove(self, key: str, reason: Reason, gone: Gone) -> None:
+        """Take the slot out, if it is still there."""
+        slot = self._entries.pop(key, None)
+        if slot is not None:
+            self._bytes -= slot.size
+            self._left[reason] += 1
+            gone.append((key, slot, reason))
 
-    def _store(self, key: str, slot: _Slot, gone: list[tuple[str, _Slot, Reason]]) -> bool:
-        self._drop_expired(gone)
-        old = self._entries.get(key)
-        if old is not None:
-            self._remove(key, "replaced")
-            gone.append((key, old, "replaced"))
-        if slot.size > self._max_bytes or not (self._max_size and self._max_bytes):
-            self._rejected += 1
-            return False
-        self._make_room(self._max_size - 1, self._max_bytes - slot.size, gone)
-        self._entries[key] = slot
-        self._bytes += slot.size
-        self._stored += 1
-        if slot.deadline < inf:
-            self._deadlines.add(key, slot)
-        self._make_room(self._max_size, self._max_bytes, gone)  # only a re-entrant store leaves it work
-        if self._bytes > self._max_bytes_seen:
-            self._max_bytes_seen = self._bytes
-        return True
-
-    def _remove(self, key: str, reason: Reason) -> None:
-        self._bytes -= self._entries.pop(key).size
-        self._left[reason] += 1
-
-    def _drop_expired(self, gone: list[tuple[str, _Slot, Reason]]) -> None:
-        now = self._clock()
+    def _drop_expired(self, now: float, gone: Gone) -> None:
         while (key := self._deadlines.first(now)) is not None:
-            gone.append((key, self._entries[key], "expired"))
-            self._remove(key, "expired")
+            self._remove(key, "expired", gone)
 
-    def _make_room(self, count: int, size: int, gone: list[tuple[str, _Slot, Reason]]) -> None:
-        """Evict until at most `count` entries of `size` bytes together are left."""
-        while len(self._entries) > count or self._bytes > size:
-            reason: Reason = "count" if len(self._entries) > count else "size"
-            key, slot = self._entries.evict()
+    def _make_room(self, count: int, size: int, gone: Gone) -> None:
+        """Evict until at most `count` entries are left and at most `size` bytes."""
+        entries = self._entries
+        while (crowded := len(entries) > count) or self._bytes > size:
+            try:
+                key, slot = entries.evict()
+            except KeyError:  # nothing left: the bytes are those of a store that a re-entrant call has interrupted
+                return
+            reason: Reason = "count" if crowded else "size"
             self._bytes -= slot.size
             self._left[reason] += 1
             gone.append((key, slot, reason))
 
     def delete(self, key: str) -> bool:
         """Remove one entry; False if there was none. A computation of it under way will not be stored."""
+        gone: Gone = []
         with self._lock:
             self._flights.pop(key, None)
             slot = self._entries.get(key)
-            if slot is None:
-                return False
-            reason: Reason = "deleted" if slot.deadline > self._clock() else "expired"
-            self._remove(key, reason)
-        self._part_with([(key, slot, reason)])
-        return reason == "deleted"
+            live = slot is not None and slot.deadline > self._clock()
+            self._remove(key, "deleted" if live else "expired", gone)
+        self._part_with(gone)
+        return live
 
     def delete_prefix(self, prefix: str) -> int:
-        """Remove every entry whose key begins with `prefix`; how many. Computations under way are not stored."""
+        """`delete` every key that begins with `prefix`; how many entries went."""
+        return self._remove_all(prefix, "deleted")
+
+    def clear(self) -> int:
+        """Remove every entry; how many went. Computations under way will not be stored."""
+        return self._remove_all("", "cleared")
+
+    def _remove_all(self, prefix: str, reason: Reason) -> int:
+        gone: Gone = []
         with self._lock:
-            for key in [key for key in self._flights if key.startswith(prefix)]:
-                del self._flights[key]
-            gone: list[tuple[str, _Slot, Reason]] = [
-                (key, slot, "deleted") for key, slot in self._entries.items() if key.startswith(prefix)
-            ]
-            for key, _, _ in gone:
-                self._remove(key, "deleted")
+            for key in list(self._flights):
+                if key.startswith(prefix):
+                    self._flights.pop(key, None)
+            for key in list(self._entries):
+                if key.startswith(prefix):
+                    self._remove(key, reason, gone)
+            self._deadlines.weed()
         self._part_with(gone)
         return len(gone)
 
-    def clear(self) -> int:
-        """Remove every entry; how many. A computation under way will not be stored."""
-        with self._lock:
-            entries = self._entries
-            self._left["cleared"] += len(entries)
-            self._start_empty()
-            self._flights.clear()
-        self._part_with([(key, slot, "cleared") for key, slot in entries.items()])
-        return len(entries)
-
-    def _part_with(self, gone: list[tuple[str, _Slot, Reason]]) -> None:
-        """Tell the listener; the lock is free, and what left dies with the caller's list."""
+    def _part_with(self, gone: Gone) -> None:
+        """Tell the listener. The lock is free; what left dies with the caller's list."""
         if self._on_evict is None:
             return
         for key, slot, reason in gone:
@@ -430,31 +313,31 @@ class LRUCache:
         ttl_seconds: float | None = None,
         timeout: float | None = None,
     ) -> V:
-        """The value under `key`; if there is none, `compute()` it, once for all who ask meanwhile, and store it.
+        """The value under `key`, or else what `compute()` gives: run once for all who ask meanwhile, and stored.
 
-        Everyone gets the leader's result or its error; an error is not stored. A result begun before a `set`, `delete`
-        or `clear` of its key is returned, not stored. A leader that is cancelled or interrupted hands over to one who
-        waits. `timeout` bounds the waiting for somebody else, in seconds (TimeoutError), and harms nobody else.
-        Raises CircularComputationError where waiting would never end.
+        Everyone gets the leader's result, or its error, which is not stored. A result begun before a `set`, `delete` or
+        `clear` of its key is returned, not stored. A leader that is cancelled or interrupted hands over to one who
+        waits. `timeout` bounds the wait for another's run, in seconds, without harm to it: TimeoutError. Raises
+        CircularComputationError where waiting would never end.
         """
-        self._check_hints(size_mb, ttl_seconds)
+        _check_terms(size_mb, ttl_seconds)
         until = None if timeout is None else time.monotonic() + timeout
         while True:
-            flight, leads, value = self._claim(key, None)
+            flight, leads, value = self._claim(key, loop_thread=None)
             if flight is None:
-                return value  # type: ignore[no-any-return]
-            with flight.awaited():
-                if leads:
-                    with self._leading(key, flight) as land:
-                        return land(compute(), size_mb, ttl_seconds)  # type: ignore[no-any-return]
-                if flight.loop_thread == threading.get_ident():
-                    raise CircularComputationError(f"{key!r} is computed by the event loop that this wait would block")
-                try:
-                    value = flight.future.result(None if until is None else max(0.0, until - time.monotonic()))
-                finally:
-                    self._joined(flight)
-            if value is not _Token.ABANDONED:
-                return value  # type: ignore[no-any-return]
+                return cast(V, value)
+            if leads:
+                with self._led(key, flight):
+                    return self._land(key, flight, compute(), size_mb, ttl_seconds)
+            if flight.loop_thread == threading.get_ident():
+                raise CircularComputationError(f"{key!r} is computed in the event loop that this wait would block")
+            try:
+                with flight.awaited():
+                    value = flight.future.result(_remaining(until))
+            finally:
+                self._joined(flight, value)
+            if value is not ABANDONED:
+                return cast(V, value)
 
     async def aget_or_compute(
         self,
@@ -465,90 +348,76 @@ class LRUCache:
         ttl_seconds: float | None = None,
         timeout: float | None = None,
     ) -> V:
-        """`get_or_compute` for coroutines: the same keys, flights and promises, shared with threads and other loops."""
+        """`get_or_compute` for coroutines: the same keys, runs and promises, shared with threads and other loops."""
         import asyncio
 
-        self._check_hints(size_mb, ttl_seconds)
+        _check_terms(size_mb, ttl_seconds)
         until = None if timeout is None else time.monotonic() + timeout
         while True:
             flight, leads, value = self._claim(key, threading.get_ident())
             if flight is None:
-                return value  # type: ignore[no-any-return]
-            with flight.awaited():
-                if leads:
-                    with self._leading(key, flight) as land:
-                        return land(await compute(), size_mb, ttl_seconds)  # type: ignore[no-any-return]
-                try:
-                    async with asyncio.timeout(None if until is None else max(0.0, until - time.monotonic())):
+                return cast(V, value)
+            if leads:
+                with self._led(key, flight):
+                    return self._land(key, flight, await compute(), size_mb, ttl_seconds)
+            try:
+                with flight.awaited():
+                    async with asyncio.timeout(_remaining(until)):  # a waiter that is cancelled must not cancel the run
                         value = await asyncio.shield(asyncio.wrap_future(flight.future))
-                finally:
-                    self._joined(flight)
-            if value is not _Token.ABANDONED:
-                return value  # type: ignore[no-any-return]
+            finally:
+                self._joined(flight, value)
+            if value is not ABANDONED:
+                return cast(V, value)
 
-    def _check_hints(self, size_mb: float | None, ttl_seconds: float | None) -> None:
-        """Refuse before the work what `set` would refuse after it."""
-        if size_mb is not None:
-            _bytes("size_mb", size_mb)
-        _lifetime("ttl_seconds", ttl_seconds)
-
-    def _claim(self, key: str, loop_thread: int | None) -> tuple[_Flight | None, bool, Any]:
-        """The value if it is there, else the flight to wait for, or to lead; look and claim are one step."""
-        gone: list[tuple[str, _Slot, Reason]] = []
+    def _claim(self, key: str, loop_thread: int | None) -> tuple[Flight | None, bool, Any]:
+        """The value if it is there, else a flight to lead or to join. Looking and claiming are one step."""
+        gone: Gone = []
         with self._lock:
             slot = self._entries.get(key)
             if slot is not None and slot.deadline > self._clock():
-                self._hit(key, slot)
-                return None, False, slot.value
-            if slot is not None:
-                self._remove(key, "expired")
-                gone.append((key, slot, "expired"))
+                return None, False, self.get(key)
+            self._remove(key, "expired", gone)
             flight = self._flights.get(key)
             leads = flight is None
             if flight is None:
                 self._misses += 1
-                flight = self._flights[key] = _Flight(loop_thread)
+                flight = self._flights[key] = Flight(self._clock(), loop_thread)
         self._part_with(gone)
         return flight, leads, None
 
     @contextmanager
-    def _leading(self, key: str, flight: _Flight) -> Iterator[Callable[[Any, float | None, float | None], Any]]:
-        """Whatever becomes of the body, the flight lands: with its value, its error, or abandoned."""
+    def _led(self, key: str, flight: Flight) -> Iterator[None]:
+        """The body computes and lands. If it cannot, the key is free before those who wait hear of it."""
+        with flight.led():
+            try:
+                yield
+            except BaseException:
+                with self._lock:
+                    self._retire(key, flight)
+                raise
 
-        def land(value: Any, size_mb: float | None, ttl_seconds: float | None) -> Any:
-            flight.cost = self._clock() - began
-            slot = self._new_slot(value, size_mb, ttl_seconds, flight.cost)
-            gone: list[tuple[str, _Slot, Reason]] = []
+    def _land(self, key: str, flight: Flight, value: V, size_mb: float | None, ttl_seconds: float | None) -> V:
+        """Store the result unless the flight is stale, then hand it to those who wait."""
+        flight.cost = self._clock() - flight.began
+        self.set(key, value, size_mb, ttl_seconds, cost_seconds=flight.cost, _flight=flight)
+        flight.future.set_result(value)
+        return value
+
+    def _retire(self, key: str, flight: Flight) -> bool:
+        """End the flight's claim on its key; False if it had lost it: a `set`, `delete` or `clear` came between."""
+        current = self._flights.get(key) is flight
+        if current:
+            del self._flights[key]
+        return current
+
+    def _joined(self, flight: Flight, value: Any) -> None:
+        """Count a call that waited, unless it has to begin again."""
+        if value is not ABANDONED:
             with self._lock:
-                if self._flights.get(key) is flight:
-                    self._store(key, slot, gone)
-                    del self._flights[key]
-            self._part_with(gone)
-            flight.future.set_result(value)
-            return value
+                self._coalesced += 1
+                self._seconds_saved += flight.cost
 
-        outer = _computing.set(flight)
-        began = self._clock()
-        try:
-            yield land
-        except BaseException as error:
-            with self._lock:
-                if self._flights.get(key) is flight:
-                    del self._flights[key]
-            if isinstance(error, Exception):
-                flight.future.set_exception(error)
-            else:
-                flight.future.set_result(_Token.ABANDONED)
-            raise
-        finally:
-            _computing.reset(outer)
-
-    def _joined(self, flight: _Flight) -> None:
-        with self._lock:
-            self._coalesced += 1
-            self._seconds_saved += flight.cost
-
-    # Knowing
+    # Knowing and changing
 
     @property
     def max_size(self) -> int:
@@ -562,39 +431,68 @@ class LRUCache:
 
     @property
     def default_ttl_seconds(self) -> float | None:
-        """Lifetime of an entry that was stored without one; None: until evicted."""
+        """Lifetime of what is stored without one; None: until evicted."""
         return self._default_ttl
 
-    @property
-    def policy(self) -> Policy:
-        """Who leaves when there is no room."""
-        return self._policy
+    def get_config(self) -> dict[str, Any]:
+        """max_size, max_memory_mb, default_ttl_seconds and policy, all of one moment."""
+        with self._lock:
+            size, max_bytes, ttl = self._max_size, self._max_bytes, self._default_ttl
+        return {
+            "max_size": size,
+            "max_memory_mb": max_bytes / MB,
+            "default_ttl_seconds": ttl,
+            "policy": self._policy,
+        }
+
+    def update_config(
+        self,
+        max_size: int | _Unchanged = UNCHANGED,
+        max_memory_mb: float | _Unchanged = UNCHANGED,
+        default_ttl_seconds: float | _Unchanged | None = UNCHANGED,
+    ) -> None:
+        """Change what is given, all or nothing: ValueError or TypeError names the argument at fault.
+
+        What no longer fits is evicted. A new lifetime is for what is stored from now on; None: until evicted.
+        """
+        gone: Gone = []
+        with self._lock:
+            count = self._max_size if max_size is UNCHANGED else _count("max_size", max_size)
+            size = self._max_bytes if max_memory_mb is UNCHANGED else _bytes("max_memory_mb", max_memory_mb)
+            if default_ttl_seconds is not UNCHANGED:
+                self._default_ttl = _lifetime("default_ttl_seconds", default_ttl_seconds)
+            self._bound(count, size)
+            self._drop_expired(self._clock(), gone)
+            self._make_room(count if size else 0, size, gone)
+        self._part_with(gone)
 
     @property
     def stats(self) -> Mapping[str, Any]:
-        """`get_stats()` as a read-only mapping."""
+        """`get_stats()`, read-only."""
         return MappingProxyType(self.get_stats())
 
     def get_stats(self) -> dict[str, Any]:
-        """Counters since the last `reset_stats`, and the present.
+        """Counters since the last `reset_stats`, and the present, all of one moment.
 
         They add up: `stored` = `current_items` + `evictions` + `expirations` + `replaced` + `deleted` + `cleared`. A
-        `get` is a hit or a miss; a `get_or_compute` is a hit, a miss, or `coalesced` when it waited for another's run.
+        `get` is a hit or a miss; a `get_or_compute` is a hit, a miss (it computed), or `coalesced` (it waited).
         """
         with self._lock:
             left = dict(self._left)
-            hits, misses, coalesced = self._hits, self._misses, self._coalesced
-            stored, rejected, seconds_saved = self._stored, self._rejected, self._seconds_saved
-            items, size, most = len(self._entries), self._bytes, self._max_bytes_seen
-            max_size, max_bytes = self._max_size, self._max_bytes
+            hits, misses, items, size, max_bytes = self._hits, self._misses, len(self), self._bytes, self._max_bytes
+            stats = {
+                "hits": hits,
+                "misses": misses,
+                "coalesced": self._coalesced,
+                "seconds_saved": self._seconds_saved,
+                "rejected": self._rejected,
+                "max_items": self._max_size,
+                "max_memory_seen_mb": self._most_bytes / MB,
+            }
         return {
-            "hits": hits,
-            "misses": misses,
-            "hit_rate_percent": round(100 * hits / (hits + misses), 2) if hits + misses else 0.0,
-            "coalesced": coalesced,
-            "seconds_saved": seconds_saved,
-            "stored": stored,
-            "rejected": rejected,
+            **stats,
+            "hit_rate_percent": round(100 * hits / max(hits + misses, 1), 2),
+            "stored": items + sum(left.values()),
             "evictions": left["count"] + left["size"],
             "evictions_by_count": left["count"],
             "evictions_by_size": left["size"],
@@ -604,158 +502,83 @@ class LRUCache:
             "cleared": left["cleared"],
             "current_items": items,
             "current_memory_mb": size / MB,
-            "max_items": max_size,
             "max_memory_mb": max_bytes / MB,
-            "memory_utilization_percent": round(100 * size / max_bytes, 2) if max_bytes else 0.0,
-            "max_memory_seen_mb": most / MB,
+            "memory_utilization_percent": round(100 * size / max(max_bytes, 1), 2),
             "policy": self._policy,
         }
 
     def reset_stats(self) -> None:
-        """Begin counting anew; what describes the present stays, so the counters go on adding up."""
+        """Count anew. What describes the present stays, and what is there counts as stored, so the sums still hold."""
         with self._lock:
             self._hits = self._misses = self._coalesced = self._rejected = 0
             self._seconds_saved = 0.0
-            self._left: dict[Reason, int] = dict.fromkeys(
-                ("count", "size", "expired", "replaced", "deleted", "cleared"), 0
-            )
-            self._stored = len(self._entries)
-            self._max_bytes_seen = self._bytes
+            self._left: dict[Reason, int] = dict.fromkeys(get_args(Reason), 0)
+            self._most_bytes = self._bytes
 
     def get_entries_summary(self, limit: int | None = None, offset: int = 0) -> list[dict[str, Any]]:
-        """One row per entry, the next to leave first under `lru`: key, size_mb, timestamp, age_seconds, access_count,
-        expires_at (wall clock; None: never) and expired."""
-        with self._lock:
-            page = list(islice(self._entries.items(), offset, None if limit is None else offset + limit))
-            now = self._clock()
-        wall = time.time()
+        """One page of rows, under `lru` the next to leave first: key, size_mb, timestamp, age_seconds, access_count,
+        expires_at (wall clock; None: never), expired."""
+        now = time.time()
         return [
             {
                 "key": key,
-                "size_mb": slot.size / MB,
-                "timestamp": wall - (now - slot.stored),
-                "age_seconds": now - slot.stored,
-                "access_count": slot.access_count,
-                "expires_at": wall + (slot.deadline - now) if slot.deadline < inf else None,
-                "expired": slot.deadline <= now,
+                "size_mb": entry.size_mb,
+                "timestamp": entry.timestamp,
+                "age_seconds": round(max(0.0, now - entry.timestamp), 3),
+                "access_count": entry.access_count,
+                "expires_at": entry.expires_at,
+                "expired": entry.is_expired(),
             }
-            for key, slot in page
+            for key, entry in self._snapshot(limit, offset)
         ]
 
     @property
     def cache(self) -> Mapping[str, CacheEntry]:
-        """A read-only picture of all entries by key."""
+        """A read-only picture of every entry, by key."""
+        return MappingProxyType(dict(self._snapshot()))
+
+    def _snapshot(self, limit: int | None = None, offset: int = 0) -> list[tuple[str, CacheEntry]]:
         with self._lock:
-            slots = list(self._entries.items())
-            now = self._clock()
-        wall = time.time()
-        return MappingProxyType(
-            {
-                key: CacheEntry(
+            keys = list(self._entries)[offset : None if limit is None else offset + limit]
+            page = [(key, slot) for key in keys if (slot := self._entries.get(key)) is not None]
+            shift = time.time() - self._clock()  # from the cache's clock to the wall's
+        return [
+            (
+                key,
+                CacheEntry(
                     slot.value,
-                    wall - (now - slot.stored),
+                    slot.stored + shift,
                     slot.access_count,
                     slot.size / MB,
-                    wall + (slot.deadline - now) if slot.deadline < inf else None,
-                )
-                for key, slot in slots
-            }
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        """max_size, max_memory_mb, default_ttl_seconds and policy, all of one moment."""
-        with self._lock:
-            return {
-                "max_size": self._max_size,
-                "max_memory_mb": self._max_bytes / MB,
-                "default_ttl_seconds": self._default_ttl,
-                "policy": self._policy,
-            }
-
-    def update_config(
-        self,
-        max_size: int | Literal[_Token.UNCHANGED] = _Token.UNCHANGED,
-        max_memory_mb: float | Literal[_Token.UNCHANGED] = _Token.UNCHANGED,
-        default_ttl_seconds: float | Literal[_Token.UNCHANGED] | None = _Token.UNCHANGED,
-    ) -> None:
-        """Change any of the three at once, or none: ValueError or TypeError names the argument at fault.
-
-        What no longer fits is evicted. A new lifetime holds for what is stored from now on; None means until evicted.
-        """
-        gone: list[tuple[str, _Slot, Reason]] = []
-        with self._lock:
-            count = self._max_size if max_size is _Token.UNCHANGED else _count("max_size", max_size)
-            size = self._max_bytes if max_memory_mb is _Token.UNCHANGED else _bytes("max_memory_mb", max_memory_mb)
-            if default_ttl_seconds is not _Token.UNCHANGED:
-                self._default_ttl = _lifetime("default_ttl_seconds", default_ttl_seconds)
-            self._max_size, self._max_bytes = count, size
-            self._drop_expired(gone)
-            self._make_room(count if size else 0, size, gone)
-        self._part_with(gone)
+                    None if slot.deadline == inf else slot.deadline + shift,
+                ),
+            )
+            for key, slot in page
+        ]
 
     def __repr__(self) -> str:
         now = self.get_stats()
         return (
-            f"LRUCache({now['policy']}, items={now['current_items']}/{now['max_items']}, "
+            f"LRUCache({self._policy}, items={now['current_items']}/{now['max_items']}, "
             f"memory={now['current_memory_mb']:.1f}/{now['max_memory_mb']:g}MB, "
             f"hit_rate={now['hit_rate_percent']:.1f}%)"
         )
 
 
-def deep_size(value: Any) -> int:
-    """Bytes that keeping `value` costs: its own and, once each, those of all it refers to.
-
-    Bytes count their length; arrays, tensors and pictures the memory behind them; classes, functions and modules
-    nothing, as they are there anyway.
-
-    >>> deep_size(b"0123456789"), deep_size([bytes(64)] * 3) < 300
-    (10, True)
-    """
-    if type(value) is bytes:
-        return len(value)
-    total, seen, todo = 0, set(), [value]
-    while todo:
-        item = todo.pop()
-        if id(item) in seen or isinstance(item, type | ModuleType | FunctionType | BuiltinFunctionType):
-            continue
-        seen.add(id(item))
-        nbytes = getattr(item, "nbytes", None)
-        if isinstance(item, bytes | bytearray):
-            total += len(item)
-        elif isinstance(nbytes, int):  # ndarray, tensor, memoryview; a view keeps all of its base alive
-            base = getattr(item, "base", None)
-            if base is not None:
-                todo.append(base)
-            else:
-                total += nbytes
-        elif callable(getattr(item, "getbands", None)):  # a PIL image keeps 1 or 4 bytes per pixel
-            total += item.width * item.height * (1 if item.mode in ("1", "L", "P") else 4)
-        else:
-            total += sys.getsizeof(item, 64)
-            if isinstance(item, Mapping):
-                todo += item.keys()
-                todo += item.values()
-            elif isinstance(item, list | tuple | set | frozenset):
-                todo += item
-            todo += getattr(item, "__dict__", {}).values()
-            for kind in type(item).__mro__:
-                slots = kind.__dict__.get("__slots__", ())
-                names = (slots,) if isinstance(slots, str) else slots
-                todo += [getattr(item, name) for name in names if hasattr(item, name)]
-    return total
-
-
 def _quantity(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, not {value!r}")
-    number = float(value)
-    if not 0 <= number < inf:
+    if type(value) is not float:  # the usual case costs nothing more
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{name} must be a number, not {value!r}")
+        value = float(value)
+    if not 0 <= value < inf:
         raise ValueError(f"{name} must be finite and not negative, not {value!r}")
-    return number
+    return cast(float, value)
 
 
 def _bytes(name: str, megabytes: Any) -> int:
-    return round(_quantity(name, megabytes) * MB)
+    if type(megabytes) is float and 0 <= megabytes < inf:  # the usual case, without another call
+        return int(megabytes * MB + 0.5)
+    return int(_quantity(name, megabytes) * MB + 0.5)
 
 
 def _count(name: str, value: Any) -> int:
@@ -770,28 +593,39 @@ def _lifetime(name: str, seconds: Any) -> float | None:
     return None if seconds is None else _quantity(name, seconds)
 
 
+def _check_terms(size_mb: Any, ttl_seconds: Any) -> None:
+    """Refuse before the work what `set` would refuse after it."""
+    if size_mb is not None:
+        _bytes("size_mb", size_mb)
+    _lifetime("ttl_seconds", ttl_seconds)
+
+
+def _remaining(until: float | None) -> float | None:
+    return None if until is None else max(0.0, until - time.monotonic())
+
+
 _cache_instance: LRUCache | None = None
 _instance_lock = threading.Lock()
 
 
 def get_cache(
-    max_size: int | Literal[_Token.UNCHANGED] = _Token.UNCHANGED,
-    max_memory_mb: float | Literal[_Token.UNCHANGED] = _Token.UNCHANGED,
-    default_ttl_seconds: float | Literal[_Token.UNCHANGED] | None = _Token.UNCHANGED,
-    policy: Policy | Literal[_Token.UNCHANGED] = _Token.UNCHANGED,
+    max_size: int | _Unchanged = UNCHANGED,
+    max_memory_mb: float | _Unchanged = UNCHANGED,
+    default_ttl_seconds: float | _Unchanged | None = UNCHANGED,
+    policy: PolicyName | _Unchanged = UNCHANGED,
 ) -> LRUCache:
     """The one cache of this process, made by the first call; who asks for another later gets a warning."""
     global _cache_instance
-    asked = {
+    named = {
         "max_size": max_size,
         "max_memory_mb": max_memory_mb,
         "default_ttl_seconds": default_ttl_seconds,
         "policy": policy,
     }
-    asked = {name: value for name, value in asked.items() if value is not _Token.UNCHANGED}
+    asked: dict[str, Any] = {name: value for name, value in named.items() if value is not UNCHANGED}
     with _instance_lock:
         if _cache_instance is None:
-            _cache_instance = LRUCache(**asked)  # type: ignore[arg-type]
+            _cache_instance = LRUCache(**asked)
             return _cache_instance
     has = _cache_instance.get_config()
     ignored = {name: value for name, value in asked.items() if value != has[name]}

@@ -1,0 +1,74 @@
+"""Computations under way: who leads, who waits, and who must not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any, Final
+
+ABANDONED: Final = object()
+"""What a flight lands with when its leader was cancelled or interrupted: one who waits has to lead another."""
+
+
+class CircularComputationError(RuntimeError):
+    """A computation asked, directly or through others, for its own result; waiting for it would never end."""
+
+
+_leading: ContextVar[Flight | None] = ContextVar("leading", default=None)
+"""The innermost flight that the running code computes; tasks and `asyncio.to_thread` inherit it."""
+
+_waits_lock = threading.Lock()
+"""Guards `_needs` of every flight: a computation may wait for another cache's."""
+
+
+class Flight:
+    """One computation under way. Its leader computes; whoever else asks waits for the future."""
+
+    def __init__(self, began: float, loop_thread: int | None) -> None:
+        """`loop_thread`: the thread whose event loop the leader runs in, None for a plain leader."""
+        self.began = began
+        self.future: Future[Any] = Future()
+        self.future.set_running_or_notify_cancel()  # from here on nobody but the leader settles it
+        self.loop_thread = loop_thread
+        self.cost = 0.0
+        self._needs: set[Flight] = set()
+
+    @contextmanager
+    def led(self) -> Iterator[None]:
+        """Compute in the body, which settles the future with the value; an error settles it here and goes on."""
+        with self.awaited():
+            outer = _leading.set(self)
+            try:
+                yield
+            except Exception as error:
+                self.future.set_exception(error)
+                raise
+            except BaseException:
+                self.future.set_result(ABANDONED)
+                raise
+            finally:
+                with suppress(ValueError):  # a coroutine that is thrown away ends in another context
+                    _leading.reset(outer)
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Note, while the body runs, that the computation around it (if any) needs this one; refuse a circle."""
+        outer = _leading.get()
+        if outer is None:
+            yield
+            return
+        with _waits_lock:
+            if self._depends_on(outer):
+                raise CircularComputationError("a computation waits for its own result")
+            outer._needs.add(self)
+        try:
+            yield
+        finally:
+            with _waits_lock:
+                outer._needs.discard(self)
+
+    def _depends_on(self, other: Flight) -> bool:
+        return self is other or any(needed._depends_on(other) for needed in self._needs)

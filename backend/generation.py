@@ -189,7 +189,7 @@ def make_file(mesh: Mesh, body: GenerateBody) -> File:
     return File(meshes.export(finished, body.format), meshes.measure(finished).as_dict())
 
 
-def receive(data: bytes, max_pixels: int, original_filename: str) -> Upload:
+def receive(data: bytes, max_pixels: int) -> Upload:
     """Check an uploaded picture and note what is worth knowing once its pixels are gone; RequestError 413, 415."""
     try:
         picture = images.decode(data, max_pixels)
@@ -214,7 +214,7 @@ def receive(data: bytes, max_pixels: int, original_filename: str) -> Upload:
     }
     return Upload(
         extension=picture.format.lower(),
-        original_filename=original_filename[:255],
+        original_filename="",
         sha256=picture.sha256,
         image_info=info,
         empty=empty,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import io
 import logging
 import select
@@ -20,8 +21,8 @@ from flask import Flask, Response, request, send_file, send_from_directory
 from prometheus_client import CONTENT_TYPE_LATEST
 
 import hunyuan
-from cache_manager import get_cache
-from jobs import ACTIVE, Job, JobBusyError, JobQueue, JobStatus
+from cache_manager import LRUCache, get_cache
+from jobs import ACTIVE, Job, JobBusyError, JobQueue, JobStatus, Upload
 from metrics import Metrics
 from models import registry
 from models.base import Model, ModelUnavailableError
@@ -71,6 +72,8 @@ class OrfeasUnifiedServer:
         self.answered = threading.Event()
         """Set once any request was answered."""
         self._started = time.monotonic()
+        # The same bytes again need no decoding: only what is known of the picture is kept, about 1 kB each.
+        self._pictures = LRUCache(max_size=1000, max_memory_mb=4.0)
         self._decoding = threading.BoundedSemaphore(4)  # a 50 megapixel picture takes 200 MB while it is decoded
         self.app = self._make_app()
 
@@ -220,8 +223,13 @@ class OrfeasUnifiedServer:
             raise bad_field("image", "is empty")
         if len(data) > self.settings.max_upload_bytes:
             raise RequestError(413, "too_large", f"the picture is larger than {self.settings.max_upload_mb:g} MB")
-        with self._decoding:
-            upload = receive(data, self.settings.max_image_pixels, original_filename)
+
+        def decode() -> Upload:
+            with self._decoding:
+                return receive(data, self.settings.max_image_pixels)
+
+        seen = self._pictures.get_or_compute(hashlib.sha256(data).hexdigest(), decode)
+        upload = seen.model_copy(update={"original_filename": original_filename[:255]})
         return self.jobs.add(data, upload)
 
     def _named_job(self, body: GenerateBody) -> Job:

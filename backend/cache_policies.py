@@ -65,13 +65,14 @@ class Agenda:
         """Take out the key whose rank comes first, if that is not above `limit`."""
         heap = self.heap
         while heap and heap[0][0] <= limit:
-            noted, _, key = heap[0]
+            noted = heap[0]
+            key = noted[2]
             slot = self._slots.get(key)
             rank = inf if slot is None else self._rank(slot)
             if slot is None or rank == inf:
                 heappop(heap)
-            elif rank > noted:
-                heapreplace(heap, (rank, slot.stored, key))
+            elif (now := (rank, slot.stored, key)) > noted:
+                heapreplace(heap, now)
             else:
                 heappop(heap)
                 return key

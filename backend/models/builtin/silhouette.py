@@ -16,8 +16,11 @@ FILL = 0.85
 SPECK = 0.002
 """A part of less than this share of the largest part's area is dirt in the mask, not the object."""
 
-_PINHOLE = 6
-"""Holes of fewer nodes are dirt too."""
+SMOOTHING = 1.0
+"""Standard deviation in pixels."""
+
+PINHOLE = 0.0005
+"""So is a hole of less than this share of the object's area."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,12 @@ class View:
         import cv2
 
         alpha = self._sample(Image.fromarray(self.rgba[..., 3]), size).astype(np.float32)
-        # A hard-edged mask has stairs: they are smoothed at the size of a pixel of the picture or of the grid.
-        alpha = np.asarray(cv2.GaussianBlur(alpha, (0, 0), 0.6 * max(1.0, size / self.side)))
-        return _cleaned(np.clip(alpha / (2 * self.level), 0, 1) - 0.5)
+        sharp = np.clip(alpha / (2 * self.level), 0, 1) - 0.5
+        # A mask has stairs, which the inflated rim would show as ribs: the contour is smoothed at the size of a pixel
+        # of the picture or of the grid, but not so much that a thin part goes.
+        smooth = np.asarray(cv2.GaussianBlur(sharp, (0, 0), SMOOTHING * max(1.0, size / self.side)))
+        lost = sharp - smooth
+        return _cleaned(smooth + np.sign(lost) * np.maximum(np.abs(lost) - 0.1, 0))
 
     def _sample(self, image: Image.Image, size: int) -> NDArray[np.uint8]:
         scale = self.side / size
@@ -97,7 +103,7 @@ def _pooled(alpha: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
     return np.asarray(padded.reshape(height // step, step, width // step, step).max((1, 3)))
 
 
-def parts(mask: NDArray[np.bool_], share: float = 0.0, least: int = 1) -> NDArray[np.bool_]:
+def parts(mask: NDArray[np.bool_], share: float = 0.0, least: float = 1) -> NDArray[np.bool_]:
     """The mask without its parts of fewer than `least` pixels, or of less than `share` of the largest."""
     import cv2
 
@@ -114,5 +120,5 @@ def _cleaned(field: NDArray[np.float32]) -> NDArray[np.float32]:
     inside = field > 0
     field[inside & ~parts(inside, SPECK)] = -0.1
     outside = field <= 0
-    field[outside & ~parts(outside, least=_PINHOLE)] = 0.1
+    field[outside & ~parts(outside, least=max(4, PINHOLE * inside.sum()))] = 0.1
     return field

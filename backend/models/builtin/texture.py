@@ -17,21 +17,23 @@ def atlas(view: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.uint
     """
     import cv2
 
-    core = cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0  # the rim itself is mixed with background
-    front = spread(view[..., :3].astype(np.float32), core if core.any() else inside)
-    back = spread(front, ~core)
-    depth = cv2.GaussianBlur(cv2.distanceTransform(core.astype(np.uint8), cv2.DIST_L2, 5), (0, 0), len(view) / 50)
-    back *= 1 - _SHADE * (depth / max(depth.max(), 1.0))[..., None]
+    depth = np.asarray(cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 5))
+    band = max(2.0, len(view) / 100)
+    # The rim's own pixels are mixed with background, and the inflated rim stretches them: those deeper in count more.
+    front = spread(view[..., :3].astype(np.float32), np.clip((depth - 0.5) / band, 0, 1) ** 2)
+    back = spread(front, np.clip(1 - (depth - 1) / band, 0, 1))
+    soft = cv2.GaussianBlur(depth, (0, 0), len(view) / 50)
+    back *= 1 - _SHADE * (soft / max(soft.max(), 1.0))[..., None]
     return np.asarray(np.rint(np.concatenate([front, back], axis=1)).clip(0, 255), dtype=np.uint8)
 
 
-def spread(colours: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """(T,T,3) with the known pixels as they are and the others filled in smoothly from them.
+def spread(colours: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(T,T,3) with the pixels of weight 1 as they are and the others filled in smoothly, from those of more weight.
 
     Pull-push (Gortler et al., "The Lumigraph", 1996): the known pixels are averaged into ever smaller pictures, until
     one has no gap; on the way back, each fills the gaps of the next.
     """
-    return _pull_push(colours, known.astype(np.float32)[..., None])
+    return _pull_push(colours, weight[..., None].astype(np.float32))
 
 
 def _pull_push(colours: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:

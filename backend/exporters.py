@@ -64,7 +64,8 @@ def measure(mesh_mm: Mesh) -> MeshReport:
     """What `inspect` says of the mesh in any format, without a file."""
     welded = _welded(mesh_mm)
     size = np.ptp(welded.vertices, axis=0).astype(np.float64)
-    volume = topology.volumes(welded.vertices - welded.vertices.mean(axis=0), welded.faces).sum()
+    normals = topology.cross(welded.vertices, welded.faces)
+    volume = topology.volumes(welded.vertices, welded.faces, normals).sum()
     width, height, depth = (round(float(side), 4) for side in size)
     return MeshReport(
         vertices=len(welded.vertices),

@@ -111,7 +111,7 @@ def finish(mesh: Mesh, *, dimensions: Dimensions, fit: Fit, target_faces: int | 
     """
     mesh, surface = _tidied(mesh)
     if not surface.closed:
-        surface = _outward(_repaired(surface))
+        surface = _parts_in_order(_repaired(surface))
     if target_faces is not None and len(surface.faces) > target_faces:
         surface = _decimated(surface, target_faces)
 
@@ -151,50 +151,50 @@ def _tidied(mesh: Mesh) -> tuple[Mesh, _Surface]:
         _, different = np.unique(np.sort(surface.faces, axis=1), axis=0, return_index=True)
         surface = surface.compact(np.sort(different))
         surface = surface.turned(topology.disagreeing(surface.faces))
-    surface = _outward(surface.compact(~_is_dust(surface)))
+    surface = _parts_in_order(surface)
     assert surface.corners is not None
     mesh = _usable(replace(mesh, faces=surface.corners.astype(np.int32)))
     return mesh, replace(surface, corners=mesh.faces)
 
 
-def _parts(surface: _Surface) -> tuple[Labels, NDArray[np.float64]]:
-    """(F,) the number of the part a face belongs to, and (P,) the signed volumes of the parts."""
+def _parts_in_order(surface: _Surface) -> _Surface:
+    """Without specks, and every part looking outward, but for one that lies in another and looks inward: a hollow."""
     part = topology.parts(surface.faces, len(surface.vertices))
-    middle = surface.vertices.mean(axis=0)  # for parts that are open, whose volume depends on where it is seen from
-    return part, np.bincount(part, topology.volumes(surface.vertices - middle, surface.faces)).astype(np.float64)
-
-
-def _is_dust(surface: _Surface) -> NDArray[np.bool_]:
-    """(F,) whether the face belongs to a speck."""
-    part, volume = _parts(surface)
-    area = np.bincount(part, np.linalg.norm(topology.cross(surface.vertices, surface.faces), axis=1))
+    normals = topology.cross(surface.vertices, surface.faces)
+    area = np.bincount(part, np.linalg.norm(normals, axis=1))
+    volume = np.bincount(part, topology.volumes(surface.vertices, surface.faces, normals))
     dust = (area < _SPECK * area.max()) & (np.abs(volume) <= _SPECK * np.abs(volume).max())
-    return np.asarray(dust[part])
 
-
-def _outward(surface: _Surface) -> _Surface:
-    """With all parts turned to look outward, but for parts inside another that look inward: those are hollows."""
-    part, volume = _parts(surface)
     if inside_out := bool(volume.sum() < 0):
         volume = -volume
-    boxes = [surface.compact(part == number).vertices for number in range(len(volume))] if (volume < 0).any() else []
-    low, high = [points.min(axis=0) for points in boxes], [points.max(axis=0) for points in boxes]
     hollow = np.zeros(len(volume), bool)
-    for number in np.flatnonzero(volume < 0):
-        hollow[number] = any(
-            (low[other] < low[number]).all() and (high[other] > high[number]).all()
-            for other in np.flatnonzero(volume > 0)
-        )
-    return surface.turned((((volume < 0) & ~hollow) ^ inside_out)[part])
+    if (volume < 0).any():
+        low, high = np.full((len(volume), 3), np.inf), np.full((len(volume), 3), -np.inf)
+        for corner in surface.faces.T:
+            np.minimum.at(low, part, surface.vertices[corner])
+            np.maximum.at(high, part, surface.vertices[corner])
+        for number in np.flatnonzero(volume < 0):
+            around = (low < low[number]).all(axis=1) & (high > high[number]).all(axis=1)
+            hollow[number] = (around & (volume > 0)).any()
+    inward = ((volume < 0) & ~hollow) ^ inside_out
+    return surface.turned(inward[part]).compact(~dust[part])
 
 
 def _manifold(surface: _Surface) -> Any | None:
     """The solid that manifold3d makes of the mesh, small gaps closed; None where there is none or it is flat."""
     import manifold3d
 
-    raw = manifold3d.Mesh(surface.vertices.astype(np.float32), surface.faces.astype(np.uint32))
-    raw.merge()
-    solid = manifold3d.Manifold(raw)
+    vertices, faces = surface.vertices.astype(np.float32), surface.faces.astype(np.uint32)
+    if not topology.is_balanced(faces):
+        raw = manifold3d.Mesh(vertices, faces)
+        raw.merge()
+        place = np.arange(len(vertices), dtype=np.uint32)
+        place[raw.merge_from_vert] = raw.merge_to_vert
+        faces = place[faces]
+        faces = faces[~topology.is_degenerate(faces)]
+        if not topology.is_balanced(faces):  # manifold3d 3.5.4 dies on some meshes with open edges
+            return None
+    solid = manifold3d.Manifold(manifold3d.Mesh(vertices, faces))
     if solid.status() != manifold3d.Error.NoError or solid.volume() <= 1e-9 * surface.longest**3:
         return None
     return solid
@@ -326,6 +326,7 @@ def _snapped(surface: _Surface) -> _Surface:
 
 
 def _on_grid(surface: _Surface, cell: float) -> _Surface:
-    first, place = topology.weld(surface.vertices, cell)
-    surface = _Surface(np.rint(surface.vertices[first] / cell) * cell, place[surface.faces], surface.corners)
+    steps = np.rint(surface.vertices / cell)
+    first, place = topology.weld(steps, 1.0)
+    surface = _Surface(steps[first] * cell, place[surface.faces], surface.corners)
     return surface.compact(~topology.is_degenerate(surface.faces))

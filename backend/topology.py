@@ -75,12 +75,19 @@ def _edge_keys(edges: Faces, count: int) -> NDArray[np.int64]:
 
 def is_closed(faces: Faces) -> bool:
     """Whether every edge has exactly two faces, which run along it in opposite directions: watertight, turned alike."""
-    if not len(faces):
-        return False
-    edges, count = directed_edges(faces), int(faces.max()) + 1
-    forth = np.sort(_edge_keys(edges, count))
-    back = np.sort(_edge_keys(edges[:, ::-1], count))
-    return bool((forth[1:] != forth[:-1]).all() and np.array_equal(forth, back))
+    forth, back = _both_ways(faces)
+    return bool(len(faces) and (forth[1:] != forth[:-1]).all() and np.array_equal(forth, back))
+
+
+def is_balanced(faces: Faces) -> bool:
+    """Whether faces run along every edge as often one way as the other: closed, but more than two may share an edge."""
+    return bool(len(faces) and np.array_equal(*_both_ways(faces)))
+
+
+def _both_ways(faces: Faces) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The edges of all faces, sorted, and the same run the other way."""
+    edges, count = directed_edges(faces), int(faces.max(initial=0)) + 1
+    return np.sort(_edge_keys(edges, count)), np.sort(_edge_keys(edges[:, ::-1], count))
 
 
 def parts(faces: Faces, count: int) -> Labels:
@@ -122,10 +129,10 @@ def cross(vertices: Vertices, faces: Faces) -> NDArray[np.float64]:
     return np.cross(b - a, c - a)
 
 
-def volumes(vertices: Vertices, faces: Faces) -> NDArray[np.float64]:
-    """(F,) signed volumes of the tetrahedra over the origin; their sum is the volume of a closed mesh."""
-    a = vertices[faces[:, 0]].astype(np.float64)
-    return np.asarray(np.einsum("ij,ij->i", a, cross(vertices, faces)) / 6)
+def volumes(vertices: Vertices, faces: Faces, normals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(F,) signed volumes of the faces, whose `cross` are the normals, over the middle; they add up to the mesh's own."""
+    middle = vertices.mean(axis=0, dtype=np.float64)  # any point would do, were it not for open meshes
+    return np.asarray(np.einsum("ij,ij->i", vertices[faces[:, 0]] - middle, normals) / 6)
 
 
 def sum_at_corners(faces: Faces, values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
@@ -172,16 +179,20 @@ def _loops(onward: dict[int, list[int]]) -> list[list[int]]:
     loops = []
     while onward:
         path = [next(iter(onward))]
-        while path and path[-1] in onward:
+        position = {path[0]: 0}
+        while path[-1] in onward:
             ends = onward[path[-1]]
             after = ends.pop()
             if not ends:
                 del onward[path[-1]]
-            if after in path:  # a loop closes: cut it off and walk on from where it hung
-                at = path.index(after)
-                if len(path) - at > 2:
-                    loops.append(path[at:])
-                del path[at + 1 :]
+            if after in position:  # a loop closes: cut it off and walk on from where it hung
+                loop = path[position[after] :]
+                if len(loop) > 2:
+                    loops.append(loop)
+                del path[position[after] + 1 :]
+                for vertex in loop[1:]:
+                    del position[vertex]
             else:
+                position[after] = len(path)
                 path.append(after)
     return loops

@@ -202,6 +202,16 @@ class TestRepair:
         assert not report.watertight
         assert report.faces == 2
 
+    def test_a_handful_of_loose_faces_is_survived(self):
+        """manifold3d 3.5.4 brings the process down when it is given certain meshes with open edges."""
+        random = np.random.default_rng(0)
+        for count in range(1, 40):
+            scraps = shapes.mesh(random.integers(0, 4, (9, 3)), random.integers(0, 9, (count, 3)))
+            try:
+                finished(scraps, target_faces=4)
+            except EmptyMeshError:
+                assert count < 10
+
     def test_a_one_sided_strip_is_said_to_be_open(self):
         turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
         edge = [

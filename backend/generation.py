@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 import images
 import meshes
@@ -30,7 +35,7 @@ from models.base import (
     ShapeOptions,
 )
 from result_cache import ResultCache
-from schemas import GenerateBody, RequestError
+from schemas import GenerateBody, RequestError, bad_field
 from storage import Storage
 
 _MODEL_SHARE = (0.15, 0.85)
@@ -59,12 +64,13 @@ class Generation:
             contextlib.nullcontext() if model.thread_safe else threading.Lock()
         )
 
-    def shape_key(self, sha256: str, body: GenerateBody) -> str:
+    def shape_key(self, job: Job, body: GenerateBody) -> str:
         """Key of the shape."""
         options = {"quality": body.quality, "seed": body.seed, "prompt": body.prompt}
         read = {name: value for name, value in options.items() if name in self.model.reads}
-        background = (body.remove_background, images.FOREGROUND_REVISION)
-        return "shape:" + _digest([sha256, self.model.id, self.model.revision, background, read])
+        # A mask of the user's own decides alone what is the object.
+        background = ("mask", job.mask) if job.mask else (body.remove_background, images.FOREGROUND_REVISION)
+        return "shape:" + _digest([job.upload.sha256, self.model.id, self.model.revision, background, read])
 
     def file_key(self, shape_key: str, body: GenerateBody) -> str:
         """Key of the file made from that shape."""
@@ -74,15 +80,15 @@ class Generation:
 
     def run_key(self, job: Job, body: GenerateBody) -> str | None:
         """What makes two requests under way identical; None when every request has to generate."""
-        return self.file_key(self.shape_key(job.upload.sha256, body), body) if self.cache.enabled else None
+        return self.file_key(self.shape_key(job, body), body) if self.cache.enabled else None
 
     def cached(self, job: Job, body: GenerateBody) -> Outcome | None:
         """The answer without the model, converted if need be; None when a shape has to be made."""
-        shape_key = self.shape_key(job.upload.sha256, body)
+        shape_key = self.shape_key(job, body)
         if self.file_key(shape_key, body) not in self.cache and shape_key not in self.cache:
             return None
         try:
-            with _known_failures():
+            with known_failures():
                 return self._produce(job, body, _no_shape)
         except _NoShapeError:  # evicted since the look above
             return None
@@ -91,7 +97,7 @@ class Generation:
         """The whole way, for a worker; raises JobFailedError for what a user must know, GenerationCancelledError."""
         while True:
             try:
-                with _known_failures():
+                with known_failures():
                     return self._produce(job, body, lambda: self._make_shape(job, body, progress, cancelled), progress)
             except (GenerationCancelledError, _NoShapeError):
                 # It may be the end of another request's flight that this one had joined: then it is this one's turn.
@@ -103,13 +109,13 @@ class Generation:
 
         def stored_shape() -> bytes:
             shape = self._storage.shape(shape_key)
-            if shape is None and shape_key == self.shape_key(job.upload.sha256, body):
+            if shape is None and shape_key == self.shape_key(job, body):
                 shape = self._make_shape(job, body, lambda fraction, stage: None, lambda: False)
             if shape is None:
                 raise JobFailedError("shape_lost", "the shape came from another model and is lost: start the job again")
             return shape
 
-        with _known_failures():
+        with known_failures():
             return self._produce(job, body, stored_shape, shape_key=shape_key)
 
     def _produce(
@@ -122,7 +128,7 @@ class Generation:
         shape_key: str | None = None,
     ) -> Outcome:
         started, timings, made = time.perf_counter(), dict[str, float](), []
-        key = shape_key or self.shape_key(job.upload.sha256, body)
+        key = shape_key or self.shape_key(job, body)
 
         def shape() -> bytes:
             with _timed(timings, "shape"):
@@ -161,13 +167,9 @@ class Generation:
 
         low, high = _MODEL_SHARE
         step(0.0, "decode")
-        try:
-            data = self._storage.upload(job.picture_name).read_bytes()
-        except FileNotFoundError as error:
-            raise JobFailedError("upload_lost", "the uploaded picture is gone: upload it again") from error
-        picture = images.decode(data, self._max_pixels)
+        picture = _picture(self._storage, job, self._max_pixels)
         step(0.03, "foreground")
-        cut_out = images.foreground(picture.rgba, body.remove_background)
+        cut_out = _cut_out(self._storage, job, picture, body.remove_background)
         step(low, "shape")
         options = ShapeOptions(body.quality, body.seed, body.prompt)
         with self._one_at_a_time:
@@ -175,7 +177,7 @@ class Generation:
                 cut_out, options, lambda fraction, stage: step(low + (high - low) * fraction, stage), cancelled
             )
         packed = mesh.to_bytes()
-        self._storage.save_shape(self.shape_key(job.upload.sha256, body), packed)
+        self._storage.save_shape(self.shape_key(job, body), packed)
         return packed
 
 
@@ -191,12 +193,7 @@ def make_file(mesh: Mesh, body: GenerateBody) -> File:
 
 def receive(data: bytes, max_pixels: int) -> Upload:
     """Check an uploaded picture and note what is worth knowing once its pixels are gone; RequestError 413, 415."""
-    try:
-        picture = images.decode(data, max_pixels)
-    except images.ImageTooLargeError as error:
-        raise RequestError(413, "too_large", str(error), {"image": str(error)}) from error
-    except images.NotAnImageError as error:
-        raise RequestError(415, "not_an_image", str(error), {"image": str(error)}) from error
+    picture = _decoded(data, max_pixels)
     empty = {}
     for background in get_args(images.Background):
         try:
@@ -219,6 +216,58 @@ def receive(data: bytes, max_pixels: int) -> Upload:
         image_info=info,
         empty=empty,
     )
+
+
+def receive_mask(data: bytes, job: Job, max_pixels: int) -> tuple[str, bytes]:
+    """Check a mask for a job's picture: its SHA-256 and the PNG to keep; RequestError 400, 413, 415, 422.
+
+    White or opaque is the object. Any size will do that has the picture's proportions.
+    """
+    mask = _decoded(data, max_pixels)
+    alpha = mask.rgba[..., 3] if mask.has_transparency else mask.rgba[..., 0]
+    width, height = job.upload.image_info["width"], job.upload.image_info["height"]
+    if abs(mask.width * height - mask.height * width) > max(width, height) * max(mask.width, mask.height) * 0.01:
+        raise bad_field("mask", f"must have the proportions of the picture, {width} × {height}")
+    if not alpha.any():
+        raise RequestError(422, "empty_image", "the mask is empty", {"mask": "is empty"})
+    return hashlib.sha256(f"{alpha.shape}".encode() + alpha.tobytes()).hexdigest(), _png(alpha)
+
+
+def mask_png(storage: Storage, job: Job, background: images.Background, max_pixels: int) -> bytes:
+    """What of a job's picture is taken for the object: an 8-bit grey PNG of the picture's size."""
+    picture = _picture(storage, job, max_pixels)
+    return _png(_cut_out(storage, job, picture, background)[..., 3])
+
+
+def _decoded(data: bytes, max_pixels: int) -> images.Picture:
+    try:
+        return images.decode(data, max_pixels)
+    except images.ImageTooLargeError as error:
+        raise RequestError(413, "too_large", str(error), {"image": str(error)}) from error
+    except images.NotAnImageError as error:
+        raise RequestError(415, "not_an_image", str(error), {"image": str(error)}) from error
+
+
+def _png(grey: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _picture(storage: Storage, job: Job, max_pixels: int) -> images.Picture:
+    try:
+        data = storage.upload(job.picture_name).read_bytes()
+    except FileNotFoundError as error:
+        raise JobFailedError("upload_lost", "the uploaded picture is gone: upload it again") from error
+    return images.decode(data, max_pixels)
+
+
+def _cut_out(storage: Storage, job: Job, picture: images.Picture, background: images.Background) -> images.Pixels:
+    """The picture with the object's mask as alpha: the user's own mask, or what the server finds."""
+    if job.mask is None:
+        return images.foreground(picture.rgba, background)
+    with Image.open(storage.mask(job.id)) as mask:
+        return images.with_mask(picture.rgba, np.asarray(mask.convert("L")))
 
 
 def _unit_scaled(mesh: Mesh, file_format: str) -> Mesh:
@@ -250,7 +299,7 @@ def _no_shape() -> bytes:
 
 
 @contextlib.contextmanager
-def _known_failures() -> Iterator[None]:
+def known_failures() -> Iterator[None]:
     """Turn what a user can act on into JobFailedError; the rest is logged by the queue as a fault."""
     try:
         yield

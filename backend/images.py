@@ -159,6 +159,17 @@ def foreground(rgba: Pixels, background: Background = "auto") -> Pixels:
     return cut_out
 
 
+def with_mask(rgba: Pixels, mask: Pixels) -> Pixels:
+    """The (H,W,4) picture with a (H,W) mask of any size, scaled to it, as its alpha channel; EmptyImageError."""
+    import cv2
+
+    cut_out = rgba.copy()
+    cut_out[..., 3] = cv2.resize(mask, rgba.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    if not cut_out[..., 3].any():
+        raise EmptyImageError("the mask is empty")
+    return cut_out
+
+
 def check_not_empty(rgba: Pixels, background: Background = "auto") -> None:
     """The quick part of `foreground`: raise EmptyImageError for a picture that shows at a glance that it is empty."""
     if not rgba[..., 3].any():

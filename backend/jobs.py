@@ -124,6 +124,9 @@ class Job(_Record):
     failure: Failure | None = None
     started_at: float | None = None
     finished_at: float | None = None
+    mask: str | None = None
+    """SHA-256 of the user's own mask; None: the server finds the object."""
+    has_thumbnail: bool = False
 
     _run: Run | None = PrivateAttr(default=None)
     _work: Work | None = PrivateAttr(default=None)
@@ -197,7 +200,7 @@ class JobQueue:
     def add(self, data: bytes, upload: Upload) -> Job:
         """Keep an uploaded picture; beyond KEEP_JOBS the oldest settled job is forgotten."""
         job = Job(id=str(uuid.uuid4()), upload=upload, created_at=self._clock())
-        self._storage.save_upload(job.picture_name, data)
+        self._storage.save(self._storage.upload(job.picture_name), data)
         with self._changed:
             self._jobs[job.id] = job
             self._save(job)
@@ -264,6 +267,25 @@ class JobQueue:
         self._storage.forget_job(job.id, job.picture_name)
         if shape and not shared:
             self._storage.forget_shape(shape)
+
+    def set_mask(self, job: Job, digest: str | None, png: bytes | None) -> None:
+        """Use the user's mask for the job from now on, or none; not while it waits or runs."""
+        with self._changed:
+            if job.status in ACTIVE:
+                raise JobBusyError
+            if png is None:
+                self._storage.mask(job.id).unlink(missing_ok=True)
+            else:
+                self._storage.save(self._storage.mask(job.id), png)
+            job.mask = digest
+            self._save(job)
+
+    def set_thumbnail(self, job: Job, data: bytes) -> None:
+        """Keep a small picture of the job's model."""
+        with self._changed:
+            self._storage.save(self._storage.thumbnail(job.id), data)
+            job.has_thumbnail = True
+            self._save(job)
 
     def wait(self, job: Job, seconds: float, gone: Callable[[], bool] = lambda: False, *, final: bool = False) -> None:
         """Return when the job changes (or, with `final`, settles), the time is up, or the client has gone."""

@@ -17,10 +17,11 @@ from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from flask import Flask, Response, request, send_file, send_from_directory
+from flask import Flask, Response, request, send_from_directory
 from prometheus_client import CONTENT_TYPE_LATEST
 
 import hunyuan
+import pictures
 from cache_manager import LRUCache, get_cache
 from jobs import ACTIVE, Job, JobBusyError, JobQueue, JobStatus, Upload
 from metrics import Metrics
@@ -146,6 +147,7 @@ class OrfeasUnifiedServer:
         app.after_request(self._count_request)
         self._register_generation_routes(app)
         self._register_cache_routes(app)
+        pictures.register_routes(app, self)
         hunyuan.register_routes(app, self)
         self._register_state_routes(app)
         return app
@@ -158,7 +160,6 @@ class OrfeasUnifiedServer:
         app.add_url_rule("/api/jobs/<job_id>", view_func=self.delete_job, methods=["DELETE"])
         app.add_url_rule("/api/download/<job_id>/<filename>", view_func=self.download)
         app.add_url_rule("/api/download-base64/<job_id>/<filename>", view_func=self.download_base64)
-        app.add_url_rule("/api/preview/<filename>", view_func=self.preview)
 
     def _register_cache_routes(self, app: Flask) -> None:
         app.add_url_rule("/api/cache/stats", view_func=self.cache_stats)
@@ -249,7 +250,7 @@ class OrfeasUnifiedServer:
         generation = self.ready_generation()
         if job.status in ACTIVE:
             raise JobBusyError
-        if reason := job.upload.empty.get(body.remove_background):
+        if not job.mask and (reason := job.upload.empty.get(body.remove_background)):
             raise RequestError(422, "empty_image", reason, {"image": reason})
         if (outcome := generation.cached(job, body)) is not None:
             self.jobs.complete(job, body, outcome)
@@ -317,14 +318,6 @@ class OrfeasUnifiedServer:
         wanted = body.model_copy(update={"format": extension})
         outcome = self.ready_generation().convert(job, wanted, delivery.shape_key)
         return io.BytesIO(outcome.data), len(outcome.data), outcome.delivery.etag
-
-    def preview(self, filename: str) -> Response:
-        """`GET /api/preview/<filename>`: the picture as it was uploaded."""
-        job = self.job(filename.partition(".")[0])
-        path = self.storage.upload(job.picture_name)
-        if filename != job.picture_name or not path.is_file():
-            raise RequestError(404, "not_found", "there is no such picture")
-        return send_file(path, mimetype=f"image/{path.suffix[1:]}", conditional=True)
 
     # ── cache ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -137,6 +137,8 @@ def job_status(job: Job, view: dict[str, Any], model: str | None) -> dict[str, A
         "download_url": url,
         "model_url": url,
         **preview_urls(job),
+        "thumbnail_url": f"/api/jobs/{job.id}/thumbnail" if job.has_thumbnail else None,
+        "has_user_mask": job.mask is not None,
         "filename": delivery.filename if delivery else None,
         "original_filename": job.upload.original_filename,
         "file_size": delivery.file_size if delivery else None,

@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -62,6 +62,7 @@ def _background(value: Any) -> Any:
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else _text(value)
 
 
+Background = Literal["auto", "true", "false"]
 Millimetres = Annotated[float, BeforeValidator(_number), Field(gt=0, le=MAX_SIDE_MM)]
 Whole = Annotated[int, BeforeValidator(_number)]
 FormatName = Annotated[str, BeforeValidator(_format)]
@@ -98,7 +99,7 @@ class GenerateBody(_Body):
     seed: Annotated[Whole, Field(ge=0, le=2**32 - 1)] = 0
     scale: Annotated[Literal["mm", "unit"], BeforeValidator(_text)] = "mm"
     target_faces: Annotated[Whole, Field(ge=4, le=MAX_FACES)] | None = None
-    remove_background: Annotated[Literal["auto", "true", "false"], BeforeValidator(_background)] = "auto"
+    remove_background: Annotated[Background, BeforeValidator(_background)] = "auto"
 
     @field_validator("dimensions", mode="before")
     @classmethod
@@ -225,6 +226,14 @@ def parse_wait(args: Mapping[str, str]) -> float:
     if not 0 <= seconds <= 30:
         raise bad_field("wait", "must be a number of seconds from 0 to 30")
     return seconds
+
+
+def parse_background(args: Mapping[str, str]) -> Background:
+    """`?remove_background=` of a mask."""
+    for choice in get_args(Background):
+        if args.get("remove_background", "auto") == choice:
+            return choice  # type: ignore[no-any-return]
+    raise bad_field("remove_background", "must be auto, true or false")
 
 
 def _query_number(args: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

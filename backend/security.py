@@ -82,7 +82,7 @@ class Guard:
             # Patterns, as the extension takes the brackets of [::1] for one.
             origins="*" if self._any_origin else [re.compile(re.escape(origin) + r"\Z") for origin in self.origins],
             allow_headers=_ALLOWED_HEADERS,
-            methods=["GET", "HEAD", "POST", "DELETE", "OPTIONS"],
+            methods=["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"],
             expose_headers=["Content-Disposition", "ETag", "Retry-After"],
             max_age=600,
         )

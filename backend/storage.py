@@ -1,6 +1,8 @@
-"""Files on disk: uploads, outputs, shapes and job records. Every write goes to a temporary name first, then is renamed.
+"""Files on disk: pictures, outputs, shapes and job records. Every write goes to a temporary name, then is renamed.
 
 UPLOADS_DIR/<job id>.<ext>                        the picture as it came
+OUTPUTS_DIR/<job id>/mask.png                     the object in it, if the user said so
+OUTPUTS_DIR/<job id>/thumbnail                    a small picture of the model, if the page made one
 OUTPUTS_DIR/<job id>/model_<job id>.<ext>         what the job delivered
 OUTPUTS_DIR/<job id>/job.json                     the job's record, read again after a restart
 DATA_DIR/shapes/<shape key>.npz                   the model's mesh, from which other formats are converted
@@ -37,9 +39,17 @@ class Storage:
         """Where a job's delivered file lies."""
         return self.outputs_dir / job_id / filename
 
-    def save_upload(self, filename: str, data: bytes) -> None:
-        """Keep the picture as it came."""
-        _write(self.upload(filename), data)
+    def mask(self, job_id: str) -> Path:
+        """Where the user's own mask lies."""
+        return self.outputs_dir / job_id / "mask.png"
+
+    def thumbnail(self, job_id: str) -> Path:
+        """Where the thumbnail lies."""
+        return self.outputs_dir / job_id / "thumbnail"
+
+    def save(self, path: Path, data: bytes) -> None:
+        """Put a file in place in one step."""
+        _write(path, data)
 
     def save_output(self, job_id: str, filename: str, data: bytes) -> None:
         """Put the job's file in place; a file of another format that the job delivered before goes."""
@@ -80,10 +90,10 @@ class Storage:
         self._shape_path(key).unlink(missing_ok=True)
 
     def forget_job(self, job_id: str, upload_filename: str) -> None:
-        """Delete a job's upload, output and record; only names that this class gives."""
+        """Delete all that a job has; only names that this class gives."""
         self.upload(upload_filename).unlink(missing_ok=True)
         folder = self.outputs_dir / job_id
-        for path in [*folder.glob("model_*"), folder / _RECORD]:
+        for path in [*folder.glob("model_*"), folder / _RECORD, self.mask(job_id), self.thumbnail(job_id)]:
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # absent, or the user keeps files of their own in it
             folder.rmdir()

@@ -14,7 +14,7 @@ def test_every_setting_is_in_the_readme_with_its_default():
 
 def test_every_route_is_in_the_api_reference(tmp_path):
     app = OrfeasUnifiedServer(load_settings({"DATA_DIR": str(tmp_path)})).app
-    documented = set(re.findall(r"`(GET|POST|DELETE) ([^`]+)`", (ROOT / "docs" / "api.md").read_text()))
+    documented = set(re.findall(r"`(GET|POST|PUT|DELETE) ([^`]+)`", (ROOT / "docs" / "api.md").read_text()))
     routes = {(method, rule.rule) for rule in app.url_map.iter_rules() for method in rule.methods - {"HEAD", "OPTIONS"}}
     assert routes == documented
 

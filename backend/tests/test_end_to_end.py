@@ -3,6 +3,7 @@
 import base64
 import io
 
+import numpy as np
 import pytest
 import trimesh
 from conftest import draw, encode, fresh_png
@@ -290,3 +291,66 @@ class TestState:
         assert listing["total"] >= 3
         offset = studio.get("/api/jobs", params={"limit": 1, "offset": 2}).json()
         assert offset["jobs"][0]["job_id"] == ids[0]
+
+
+class TestMask:
+    def test_the_mask_found_is_the_picture_s_alpha_or_the_object(self, studio, png):
+        job_id = studio.upload(png)
+        answer = studio.get(f"/api/jobs/{job_id}/mask")
+        assert answer.headers["Content-Type"] == "image/png"
+        found = np.asarray(Image.open(io.BytesIO(answer.content)))
+        assert np.array_equal(found, np.asarray(Image.open(io.BytesIO(png)))[..., 3])
+
+    def test_a_mask_of_one_s_own_decides_what_is_made_and_is_part_of_the_key(self, studio, png, first):
+        job_id = studio.upload(png)
+        mask = Image.new("L", (96, 128))
+        mask.paste(255, (20, 30, 76, 60))
+        path = f"/api/jobs/{job_id}/mask"
+        assert studio("PUT", path, data=encode(mask)).json()["mask"] == "user"
+        assert studio.status(job_id)["has_user_mask"] is True
+        assert studio.get(path).content != b""
+        answer = studio.generate(job_id, format="glb", quality=3).json()
+        assert answer["status"] == "generating_3d"
+        status = studio.settled(job_id)
+        width, height, _ = status["mesh"]["extents_mm"]
+        assert width / height == pytest.approx(56 / 30, rel=0.1)
+        assert studio("DELETE", path).json()["mask"] == "auto"
+        again = studio.generate(job_id, format="glb", quality=3).json()
+        assert again["cached"] is True
+        assert studio.download(again) == studio.download(first)
+
+    @pytest.mark.parametrize(
+        ("mask", "status"),
+        [
+            (b"no picture", 415),
+            (encode(Image.new("L", (96, 128))), 422),
+            (encode(Image.new("L", (300, 100), 255)), 400),
+            (b"", 415),
+        ],
+    )
+    def test_a_bad_mask_is_refused_and_nothing_changes(self, studio, png, mask, status):
+        job_id = studio.upload(png)
+        assert studio("PUT", f"/api/jobs/{job_id}/mask", data=mask).status_code == status
+        assert studio.status(job_id)["has_user_mask"] is False
+
+    def test_a_mask_makes_an_opaque_picture_with_removal_off_usable(self, studio):
+        job_id = studio.upload(encode(draw().convert("RGB")))
+        assert studio.generate(job_id, remove_background=False).status_code == 422
+        mask = Image.new("L", (96, 128))
+        mask.paste(255, (20, 30, 76, 60))
+        studio("PUT", f"/api/jobs/{job_id}/mask", data=encode(mask))
+        assert studio.generate(job_id, remove_background=False, quality=1).status_code == 200
+        assert studio.settled(job_id)["status"] == "completed"
+
+
+def test_a_thumbnail_is_kept_with_the_job(studio, png):
+    job_id = studio.upload(png)
+    path = f"/api/jobs/{job_id}/thumbnail"
+    assert studio.get(path).status_code == 404
+    assert studio.status(job_id)["thumbnail_url"] is None
+    picture = encode(draw(size=(32, 32)))
+    assert studio("PUT", path, data=picture).json()["thumbnail_url"] == path
+    assert studio.get(path).content == picture
+    assert studio.status(job_id)["thumbnail_url"] == path
+    assert studio("PUT", path, data=b"<svg/>").status_code == 415
+    assert studio("PUT", path, data=bytes(600_000)).status_code == 413

@@ -29,6 +29,8 @@ class View:
 
     rgba: NDArray[np.uint8]
     """(H,W,4), the whole picture."""
+    alpha: NDArray[np.uint8]
+    """(H,W), its mask."""
     left: float
     top: float
     side: float
@@ -43,7 +45,7 @@ class View:
         """(size,size) silhouette: from 0.5 well inside through 0 at its edge to −0.5 outside."""
         import cv2
 
-        alpha = self._sample(Image.fromarray(self.rgba[..., 3]), size).astype(np.float32)
+        alpha = self._sample(Image.fromarray(self.alpha), size).astype(np.float32)
         sharp = np.clip(alpha / (2 * self.level), 0, 1) - 0.5
         # A mask has stairs, which the inflated rim would show as ribs: the contour is smoothed at the size of a pixel
         # of the picture or of the grid, but not so much that a thin part goes.
@@ -53,21 +55,24 @@ class View:
 
     def _sample(self, image: Image.Image, size: int) -> NDArray[np.uint8]:
         scale = self.side / size
-        height, width = self.rgba.shape[:2]
+        height, width = self.alpha.shape
         x0, x1 = _whole(-self.left / scale, (width - self.left) / scale, size)
         y0, y1 = _whole(-self.top / scale, (height - self.top) / scale, size)
         box = (self.left + x0 * scale, self.top + y0 * scale, self.left + x1 * scale, self.top + y1 * scale)
         inside = (max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height))
-        window = image.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, inside, reducing_gap=2.0)
+        window = image.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, inside)
         square = Image.new(image.mode, (size, size))
         square.paste(window, (x0, y0))
         return np.asarray(square)
 
 
 def _whole(low: float, high: float, size: int) -> tuple[int, int]:
-    """The whole pixels between two borders, one at least."""
-    first = min(max(int(np.ceil(low - 1e-6)), 0), size - 1)
-    return first, max(min(int(np.floor(high + 1e-6)), size), first + 1)
+    """The whole pixels between two borders, or the one around them where there is none."""
+    first, last = max(int(np.ceil(low - 1e-6)), 0), min(int(np.floor(high + 1e-6)), size)
+    if first >= last:
+        first = min(int((low + high) / 2), size - 1)
+        last = first + 1
+    return first, last
 
 
 def view(rgba: NDArray[np.uint8]) -> View:
@@ -81,8 +86,9 @@ def view(rgba: NDArray[np.uint8]) -> View:
     histogram[0] = 0
     if not histogram.any():
         raise EmptyImageError("the mask of the picture is empty: it is fully transparent")
-    level = np.searchsorted(np.cumsum(histogram), 0.95 * histogram.sum()) / 2
+    level = float(np.searchsorted(np.cumsum(histogram), 0.95 * histogram.sum())) / 2
 
+    alpha = _bridged(alpha, level)
     step = -(-max(alpha.shape) // 1024)
     coarse = _pooled(alpha, step) > level
     coarse = parts(coarse, SPECK)
@@ -90,7 +96,18 @@ def view(rgba: NDArray[np.uint8]) -> View:
     top, bottom = rows[0] * step, min((rows[-1] + 1) * step, alpha.shape[0])
     left, right = columns[0] * step, min((columns[-1] + 1) * step, alpha.shape[1])
     side = max(right - left, bottom - top) / FILL
-    return View(rgba, (left + right - side) / 2, (top + bottom - side) / 2, side, level)
+    return View(rgba, alpha, (left + right - side) / 2, (top + bottom - side) / 2, side, level)
+
+
+def _bridged(alpha: NDArray[np.uint8], level: float) -> NDArray[np.uint8]:
+    """With a pixel put beside those that touch at a corner only: a slanting hair would fall to crumbs."""
+    solid = alpha > level
+    upper, lower = solid[:-1], solid[1:]
+    falling = upper[:, :-1] & lower[:, 1:] & ~upper[:, 1:] & ~lower[:, :-1]
+    rising = upper[:, 1:] & lower[:, :-1] & ~upper[:, :-1] & ~lower[:, 1:]
+    alpha = alpha.copy()
+    alpha[:-1, 1:][falling] = alpha[:-1, :-1][rising] = min(255, round(2 * level))
+    return alpha
 
 
 def _pooled(alpha: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:

@@ -78,6 +78,33 @@ class ShapeOptions:
     prompt: str = ""
 
 
+def resolve_device(wanted: str) -> str:
+    """The torch device to run on: `auto` is cuda, then mps, then cpu. Only `cpu` needs no torch.
+
+    Raises ModelUnavailableError when the device that is asked for is not there.
+    """
+    if wanted == "cpu":
+        return wanted
+    try:
+        import torch
+    except ImportError:
+        if wanted == "auto":
+            return "cpu"
+        raise ModelUnavailableError(f"the device {wanted} needs PyTorch, which is not installed") from None
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    mps = torch.backends.mps.is_available()
+    if wanted == "auto":
+        return "cuda" if cards else "mps" if mps else "cpu"
+    kind, _, number = wanted.partition(":")
+    if kind == "cuda" and cards == 0:
+        raise ModelUnavailableError("PyTorch finds no CUDA graphics card here")
+    if kind == "cuda" and int(number or 0) >= cards:
+        raise ModelUnavailableError(f"there is no {wanted}: PyTorch finds {cards} CUDA graphics card(s), from cuda:0")
+    if kind == "mps" and not mps:
+        raise ModelUnavailableError("PyTorch finds no Apple graphics processor (mps) here")
+    return wanted
+
+
 class Model(ABC):
     """One way of making a shape.
 

@@ -1,0 +1,344 @@
+"""The built-in model on masks drawn here: closed surfaces, right sizes and holes, no bleeding, no crash."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image, ImageDraw
+
+from models.base import EmptyImageError, GenerationCancelledError, Mesh, ShapeOptions
+from models.builtin.inflation import inflate
+from models.builtin.model import QUALITY, BuiltinModel
+from models.builtin.sheets import CAMERA, two_sheets
+from models.builtin.texture import spread
+
+SIZE = 256
+RED = (200, 40, 30)
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = BuiltinModel()
+    model.load()
+    return model
+
+
+def cut_out(alpha, colour=RED):
+    """(H,W,4) of one colour with the (H,W) alpha; black where it is transparent."""
+    alpha = np.asarray(alpha, np.uint8)
+    rgba = np.dstack([np.broadcast_to(np.array(colour, np.uint8), (*alpha.shape, 3)), alpha])
+    return np.where(alpha[..., None] > 0, rgba, 0).astype(np.uint8)
+
+
+def drawn(draw_on, size=SIZE):
+    """(H,W) anti-aliased alpha of what `draw_on` draws in coordinates 0..1."""
+    scale = 4 * size
+
+    class Scaled:
+        def __init__(self, image):
+            self.draw = ImageDraw.Draw(image)
+
+        def ellipse(self, *box, fill=255):
+            self.draw.ellipse([scale * value for value in box], fill=fill)
+
+        def box(self, *box, fill=255):
+            self.draw.rectangle([scale * value for value in box], fill=fill)
+
+    image = Image.new("L", (scale, scale))
+    draw_on(Scaled(image))
+    return np.asarray(image.resize((size, size), Image.Resampling.BOX))
+
+
+def disc(on):
+    on.ellipse(0.1, 0.1, 0.9, 0.9)
+
+
+def ring(on):
+    on.ellipse(0.1, 0.1, 0.9, 0.9)
+    on.ellipse(0.35, 0.35, 0.65, 0.65, fill=0)
+
+
+def mug(on):
+    on.ellipse(0.05, 0.3, 0.5, 0.75)
+    on.ellipse(0.15, 0.4, 0.4, 0.65, fill=0)
+    on.box(0.35, 0.2, 0.9, 0.9)
+
+
+def two_parts(on):
+    on.ellipse(0.1, 0.1, 0.45, 0.45)
+    on.box(0.55, 0.55, 0.9, 0.8)
+
+
+def made(model, rgba, quality=4):
+    return model.generate(rgba, ShapeOptions(quality=quality), lambda fraction, stage: None, lambda: False)
+
+
+def solid(mesh):
+    """As trimesh sees it, with the points of the rim, which the texture repeats, welded."""
+    found = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    found.merge_vertices()
+    return found
+
+
+def assert_sound(mesh):
+    assert mesh.vertices.dtype == mesh.uv.dtype == np.float32
+    assert mesh.faces.dtype == np.int32
+    assert np.isfinite(mesh.vertices).all()
+    assert mesh.uv.min() >= 0
+    assert mesh.uv.max() <= 1
+    found = solid(mesh)
+    assert found.is_watertight
+    assert found.is_winding_consistent
+    assert found.volume > 0
+    assert (found.area_faces > 0).all()
+    return found
+
+
+class TestShape:
+    @pytest.mark.parametrize("quality", [1, 5])
+    @pytest.mark.parametrize(("draw_on", "euler"), [(disc, 2), (ring, 0), (mug, 0), (two_parts, 4)])
+    def test_closed_with_a_handle_for_each_hole(self, model, draw_on, euler, quality):
+        found = assert_sound(made(model, cut_out(drawn(draw_on)), quality))
+        assert found.euler_number == euler
+
+    def test_a_disc_becomes_a_ball(self, model):
+        mesh = made(model, cut_out(drawn(disc)), quality=6)
+        x, y, z = mesh.vertices.T
+        scale = CAMERA / (CAMERA - z)  # undo the perspective
+        radius = np.sqrt((x * scale) ** 2 + (y * scale) ** 2 + z**2)
+        assert radius == pytest.approx(0.85, abs=0.02)
+
+    def test_upright_and_unmirrored(self, model):
+        """A picture with a wide part above and a small one at the lower right."""
+        mesh = made(model, cut_out(drawn(lambda on: (on.box(0.1, 0.1, 0.9, 0.4), on.box(0.7, 0.4, 0.9, 0.9)))))
+        x, y, _ = mesh.vertices.T
+        assert np.ptp(x[y > 0.4]) > 1.5
+        assert x[y < -0.4].min() > 0.2
+
+    def test_perspective_is_undone(self, model):
+        """What is nearer to the camera fills the same angle with less: the front of a ball is drawn inwards."""
+        mesh = made(model, cut_out(drawn(disc)))
+        half = len(mesh.vertices) // 2
+        plane = mesh.uv[:half] * (4, 2) - 1
+        z = mesh.vertices[:half, 2]
+        assert mesh.vertices[:half, :2] == pytest.approx(plane * ((CAMERA - z) / CAMERA)[:, None], abs=1e-5)
+        assert pytest.approx(3.732, abs=1e-3) == CAMERA
+
+    def test_where_the_object_stands_in_the_picture_does_not_matter(self, model):
+        alpha = drawn(mug)
+        moved = np.zeros((400, 700), np.uint8)
+        moved[100 : 100 + SIZE, 37 : 37 + SIZE] = alpha
+        one, two = (solid(made(model, cut_out(picture))) for picture in (alpha, moved))
+        assert one.extents == pytest.approx(two.extents, abs=0.01)
+        assert one.volume == pytest.approx(two.volume, rel=0.01)
+
+    def test_the_rim_has_no_step(self, model):
+        """Front and back end in the same points, at half depth."""
+        mesh = made(model, cut_out(drawn(disc)))
+        half = len(mesh.vertices) // 2
+        rim = (mesh.vertices[:half] == mesh.vertices[half:]).all(axis=1)
+        assert rim.sum() > 100
+        assert (mesh.vertices[:half, 2][rim] == 0).all()
+        assert (mesh.vertices[:half, 2][~rim] > 0).all()
+        assert (mesh.vertices[half:, 2][~rim] < 0).all()
+
+    def test_inflation_is_right_between_the_grid_lines(self):
+        """√(r² − ρ²) for a disc whose contour meets no node: what the solver promises of the sub-pixel contour."""
+        size, radius = 101, 0.731
+        axis = (np.arange(size) + 0.5) * 2 / size - 1
+        rho = np.hypot(axis[:, None], axis[None])
+        field = np.clip((radius - rho) * size / 4, -0.5, 0.5).astype(np.float32)
+        exact = np.sqrt(np.maximum(radius**2 - rho**2, 0))
+        assert np.abs(inflate(field) - exact)[rho < radius].max() < 0.02
+
+    def test_depths_that_differ_in_front_and_behind_close_as_well(self):
+        field = np.full((40, 40), -0.5, np.float32)
+        field[5:35, 8:30] = 0.5
+        random = np.random.default_rng(0)
+        front = random.uniform(0.1, 0.3, (40, 40))
+        sheets = two_sheets(field, front, front - 0.5)
+        assert_sound(Mesh(sheets.vertices, sheets.faces, uv=np.zeros((len(sheets.vertices), 2), np.float32)))
+
+
+class TestTexture:
+    def test_background_does_not_bleed(self, model):
+        """A red ball cut out of a green picture: no green, not even beyond its rim in the atlas."""
+        rgba = cut_out(drawn(disc))
+        rgba[rgba[..., 3] < 128, :3] = (0, 255, 0)
+        texture = made(model, rgba).texture
+        assert texture[..., 1].max() < 60
+        assert texture[..., 0].min() > 150
+
+    def test_the_front_shows_the_picture(self, model):
+        rgba = cut_out(drawn(disc))
+        rgba[100:150, 60:90, :3] = (20, 30, 220)
+        mesh = made(model, rgba, quality=6)
+        height, width = mesh.texture.shape[:2]
+        assert width == 2 * height
+        half = len(mesh.vertices) // 2
+        spot = np.rint(mesh.uv[:half] * (1, -1) * (width, height) + (-0.5, height - 0.5)).astype(int)
+        seen = mesh.texture[spot[:, 1], spot[:, 0]]
+        scale = 0.8 / 0.85 * 0.5  # from the square's −1..1 to the picture's 0..1
+        column, row = (mesh.uv[:half] * (4, -2) + (-1, 1)).T * scale + 0.5
+        blue = (column > 62 / 256) & (column < 88 / 256) & (row > 102 / 256) & (row < 148 / 256)
+        assert blue.sum() > 50
+        assert np.abs(seen[blue].astype(int) - (20, 30, 220)).max() < 10
+
+    def test_the_back_takes_the_rim_not_the_face(self, model):
+        rgba = cut_out(drawn(disc))
+        rgba[90:160, 90:160, :3] = (20, 30, 220)
+        texture = made(model, rgba).texture
+        back = texture[:, texture.shape[1] // 2 :]
+        assert back[..., 2].max() < 60
+        middle = back[len(back) // 2, len(back) // 2]
+        assert 120 < middle[0] < 190  # darker than the rim
+
+    def test_spread_keeps_what_is_known(self):
+        colours = np.random.default_rng(0).uniform(0, 255, (37, 37, 3)).astype(np.float32)
+        known = np.zeros((37, 37), np.float32)
+        known[3:9, 4:30] = 1
+        filled = spread(colours, known)
+        assert np.array_equal(filled[known == 1], colours[known == 1])
+        assert filled.min() >= colours[known == 1].min() - 1
+        assert filled.max() <= colours[known == 1].max() + 1
+
+
+class TestQuality:
+    def test_each_step_gives_more(self, model):
+        rgba = cut_out(drawn(mug, 600))
+        meshes = [made(model, rgba, quality) for quality in (1, 3, 5, 7)]
+        counts = [len(mesh.faces) for mesh in meshes]
+        assert counts == sorted(set(counts))
+        for quality, count in zip((1, 3, 5, 7), counts, strict=True):
+            assert count == pytest.approx(QUALITY[quality].faces, rel=0.25)
+        sizes = [len(mesh.texture) for mesh in meshes]
+        assert sizes == sorted(set(sizes))
+
+    def test_the_table_covers_all_levels(self):
+        assert list(QUALITY) == list(range(1, 11))
+        assert all(QUALITY[q].faces < QUALITY[q + 1].faces for q in range(1, 10))
+        assert all(QUALITY[q].texture < QUALITY[q + 1].texture for q in range(1, 10))
+
+    def test_same_picture_same_bytes_from_any_thread(self, model):
+        rgba = cut_out(drawn(mug))
+        expected = made(model, rgba).to_bytes()
+        with ThreadPoolExecutor(3) as pool:
+            assert all(mesh.to_bytes() == expected for mesh in pool.map(lambda _: made(model, rgba), range(4)))
+
+    def test_seed_and_prompt_are_not_read(self, model):
+        rgba = cut_out(drawn(disc))
+        options = ShapeOptions(quality=2, seed=7, prompt="a cat")
+        mesh = model.generate(rgba, options, lambda fraction, stage: None, lambda: False)
+        assert mesh.to_bytes() == made(model, rgba, quality=2).to_bytes()
+        assert model.reads == {"image", "quality"}
+
+
+class TestProgress:
+    def test_stages_run_forward_to_one(self, model):
+        seen = []
+        options = ShapeOptions(quality=1)
+        model.generate(cut_out(drawn(disc)), options, lambda *stage: seen.append(stage), lambda: False)
+        fractions, names = zip(*seen, strict=True)
+        assert fractions[0] == 0
+        assert fractions[-1] == 1
+        assert list(fractions) == sorted(fractions)
+        assert len(set(names)) == len(names) > 3
+
+    @pytest.mark.parametrize("after", range(5))
+    def test_cancelling_stops_at_the_next_stage(self, model, after):
+        gone = threading.Event()
+        seen = []
+
+        def progress(fraction, stage):
+            seen.append(stage)
+            if len(seen) == after:
+                gone.set()
+
+        if after == 0:
+            gone.set()
+        with pytest.raises(GenerationCancelledError):
+            model.generate(cut_out(drawn(disc)), ShapeOptions(quality=1), progress, gone.is_set)
+        assert len(seen) == after
+
+
+def random_alpha(kind):
+    random = np.random.default_rng(5)
+    y, x = np.mgrid[0:200, 0:200]
+    if kind == "noise":
+        return (random.random((200, 200)) > 0.5) * 255
+    if kind == "soft noise":
+        return random.integers(0, 256, (200, 200))
+    if kind == "chequers":
+        return (x // 8 + y // 8) % 2 * 255
+    if kind == "specks":
+        return (random.random((200, 200)) > 0.99) * 255
+    if kind == "holes":
+        return np.where((x % 9 < 3) & (y % 9 < 3), 0, 255)
+    if kind == "glass":
+        return np.where(np.hypot(x - 100, y - 100) < 80, random.integers(40, 91, (200, 200)), 0)
+    if kind == "gradient":
+        return 255 * np.clip(1 - np.hypot(x - 100, y - 100) / 100, 0, 1)
+    return np.where(np.hypot(x - 100, y - 100) < 30, 1, 0)  # "faint"
+
+
+class TestExtremes:
+    @pytest.mark.parametrize(
+        "shape", [(1, 1), (2, 2), (1, 900), (900, 1), (3, 700), (40, 60)], ids=lambda shape: f"{shape[1]}x{shape[0]}"
+    )
+    @pytest.mark.parametrize("quality", [1, 5])
+    def test_a_mask_that_fills_the_picture(self, model, shape, quality):
+        found = assert_sound(made(model, cut_out(np.full(shape, 255)), quality))
+        assert found.euler_number == 2
+
+    def test_a_large_picture(self, model):
+        alpha = np.zeros((2200, 3000))
+        alpha[300:1900, 400:2800] = 255
+        found = assert_sound(made(model, cut_out(alpha), quality=3))
+        assert found.extents[0] == pytest.approx(1.7, abs=0.1)
+
+    def test_a_mask_that_touches_the_border(self, model):
+        alpha = np.zeros((200, 200))
+        alpha[:120] = 255
+        assert assert_sound(made(model, cut_out(alpha))).euler_number == 2
+
+    @pytest.mark.parametrize("slanting", [False, True])
+    def test_a_line_one_pixel_wide_stays_in_one_piece(self, model, slanting):
+        alpha = np.zeros((300, 300))
+        if slanting:
+            np.fill_diagonal(alpha[20:280, 20:280], 255)
+        else:
+            alpha[150, 20:280] = 255
+        assert assert_sound(made(model, cut_out(alpha))).euler_number == 2
+
+    @pytest.mark.parametrize(
+        "kind", ["noise", "soft noise", "chequers", "specks", "holes", "glass", "gradient", "faint"]
+    )
+    @pytest.mark.parametrize("quality", [1, 5])
+    def test_any_mask_gives_a_closed_mesh(self, model, kind, quality):
+        assert_sound(made(model, cut_out(random_alpha(kind)), quality))
+
+    def test_glass_is_whole(self, model):
+        found = solid(made(model, cut_out(random_alpha("glass"))))
+        assert found.euler_number == 2
+        assert found.extents[:2] == pytest.approx([1.7, 1.7], abs=0.1)
+
+    def test_a_soft_shadow_is_left_out(self, model):
+        alpha = np.zeros((200, 300))
+        alpha[50:150, 50:150] = 255
+        alpha[60:150, 150:280] = 70
+        x_extent, y_extent, _ = solid(made(model, cut_out(alpha))).extents
+        assert x_extent == pytest.approx(y_extent, rel=0.05)
+
+    def test_dirt_around_the_object_is_dropped(self, model):
+        alpha = drawn(disc).copy()
+        alpha[2, 3] = alpha[250, 5] = alpha[128, 128] = 255
+        alpha[100, 100] = 0
+        found = solid(made(model, cut_out(alpha)))
+        assert found.euler_number == 2
+        assert found.extents[0] > 1.6
+
+    def test_an_empty_mask_is_refused(self, model):
+        with pytest.raises(EmptyImageError, match="fully transparent"):
+            made(model, np.zeros((64, 64, 4), np.uint8))

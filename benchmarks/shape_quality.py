@@ -1,0 +1,105 @@
+"""Measure the shapes of a model on pictures whose true shape is known.
+
+    python benchmarks/shape_quality.py --eval DIR [--meshes FOLDER] [--model builtin] [--quality 7]
+
+DIR holds `pictures/NAME.png`, `truth/NAME.npz` and a `score.py` with `score(trimesh, truth) -> dict`, whose numbers are
+printed: higher `cam_f` and lower `cam_cd` are better. Each picture goes the way of a request, through the project's own
+code: decode, foreground, model, finish. `ms` is the time from the file's bytes to a textured GLB in memory, `check` is
+the shape as the model returned it: closed, wound alike, and its Euler characteristic (2 for each part, −2 for each
+hole through it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "backend"))
+
+import images
+import meshes
+import topology
+from models import registry
+from models.base import Mesh, Model, ShapeOptions
+
+COLUMNS = ("cam_cd", "cam_f0.1", "cam_f0.05", "icp_f0.1")
+
+
+def main() -> None:
+    """Print a row for each picture and their mean."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--eval", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--meshes", type=Path, metavar="FOLDER", help="write the finished meshes there as GLB")
+    parser.add_argument("--model", default="builtin")
+    parser.add_argument("--model-path", type=Path)
+    parser.add_argument("--quality", type=int, default=7)
+    options = parser.parse_args()
+
+    scorer = _module(options.eval / "score.py")
+    model = registry.create(options.model, options.model_path, "auto")
+    model.load()
+    print(f"{options.model} {model.revision}, quality {options.quality}")
+    print(f"{'picture':26}", *(f"{name:>9}" for name in COLUMNS), f"{'vertices':>9} {'faces':>8} {'ms':>6}  check")
+    rows = []
+    for file in sorted((options.eval / "pictures").glob("*.png")):
+        data = file.read_bytes()
+        mesh, glb, seconds = _generated(model, data, options.quality)
+        if options.meshes:
+            options.meshes.mkdir(parents=True, exist_ok=True)
+            (options.meshes / f"{file.stem}.glb").write_bytes(glb)
+        scores = scorer.score(_solid(mesh), np.load(options.eval / "truth" / f"{file.stem}.npz"))
+        rows.append([*(scores[name] for name in COLUMNS), len(mesh.vertices), len(mesh.faces), 1000 * seconds])
+        print(_row(file.stem, rows[-1]), "", _check(mesh))
+    if not rows:
+        sys.exit(f"no pictures in {options.eval / 'pictures'}")
+    print(_row(f"MEAN of {len(rows)}", np.mean(rows, axis=0)))
+
+
+def _row(name: str, values: list[float]) -> str:
+    *scores, vertices, faces, milliseconds = values
+    numbers = " ".join(f"{score:9.3f}" for score in scores)
+    return f"{name:26} {numbers} {vertices:9.0f} {faces:8.0f} {milliseconds:6.0f}"
+
+
+def _module(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None or not file.exists():
+        sys.exit(f"there is no {file}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _generated(model: Model, data: bytes, quality: int) -> tuple[Mesh, bytes, float]:
+    """The mesh as the model made it, the file, and the CPU seconds for both: other work on the machine counts less."""
+    start = time.process_time()
+    cut_out = images.foreground(images.decode(data, 10**9).rgba)
+    mesh = model.generate(cut_out, ShapeOptions(quality=quality), lambda fraction, stage: None, lambda: False)
+    finished = meshes.finish(mesh, dimensions=meshes.Dimensions(), fit="contain", target_faces=None)
+    glb = meshes.export(finished, "glb")
+    return mesh, glb, time.process_time() - start
+
+
+def _solid(mesh: Mesh) -> Any:
+    """With the vertices welded that the texture repeats."""
+    import trimesh
+
+    first, place = topology.weld(mesh.vertices)
+    return trimesh.Trimesh(mesh.vertices[first], place[mesh.faces], process=False)
+
+
+def _check(mesh: Mesh) -> str:
+    solid = _solid(mesh)
+    closed = "closed" if solid.is_watertight else "OPEN"
+    return f"{closed}{'' if solid.is_winding_consistent else ', BADLY WOUND'}, euler {solid.euler_number}"
+
+
+if __name__ == "__main__":
+    main()

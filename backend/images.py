@@ -264,8 +264,7 @@ def _colour_seeds(lab: NDArray[np.float32]) -> Pixels:
     labels = np.zeros((len(border), 1), np.int32)
     colours = np.asarray(cv2.kmeans(border, 8, labels, stop, 1, cv2.KMEANS_PP_CENTERS)[2])
     away = np.min([np.square(lab - colour).sum(2) for colour in colours], axis=0)
-    alike = _framed(away < 12.0**2)
-    parts, _ = _areas(alike)
+    parts = np.asarray(cv2.connectedComponents(_framed(away < 12.0**2).astype(np.uint8), connectivity=4)[1])
     return _seeds(parts == parts[0, 0])
 
 
@@ -302,32 +301,23 @@ def _without_lines(lab: NDArray[np.float32], mask: NDArray[np.bool_]) -> tuple[f
     import cv2
 
     opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
-    (as_is, mask), (without, opened) = ((_contrast(lab, part), part) for part in (_largest(mask), _largest(opened)))
+    (as_is, mask), (without, opened) = ((_contrast(lab, part), part) for part in (_cleaned(mask), _cleaned(opened)))
     return (without, opened) if without > 1.5 * as_is else (as_is, mask)
 
 
-def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _cleaned(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Without the parts smaller than a fiftieth of the largest, and with the pinholes filled."""
-    kept = _parts(mask, 0.02 * _biggest(mask))
-    return ~_parts(~kept, 0.001 * mask.size)
+    return ~_parts(~_parts(mask, share=0.02), least=0.001 * mask.size)
 
 
-def _areas(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _parts(mask: NDArray[np.bool_], share: float = 0.0, least: float = 1) -> NDArray[np.bool_]:
+    """The mask without its parts of fewer than `least` pixels, or of less than `share` of the largest."""
     import cv2
 
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    areas = np.array(stats[:, cv2.CC_STAT_AREA], dtype=np.int32)
+    areas = np.array(stats[:, cv2.CC_STAT_AREA])
     areas[0] = 0  # label 0 is what lies outside the mask
-    return np.asarray(labels, dtype=np.int32), areas
-
-
-def _biggest(mask: NDArray[np.bool_]) -> int:
-    return int(_areas(mask)[1].max())
-
-
-def _parts(mask: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
-    labels, areas = _areas(mask)
-    return np.asarray((areas >= max(least, 1))[labels])
+    return np.asarray((areas >= max(areas.max() * share, least, 1))[labels])
 
 
 def _contrast(lab: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:

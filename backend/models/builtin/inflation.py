@@ -1,7 +1,7 @@
 """Silhouette → thickness: the height of a membrane under even pressure, as if the object were blown up like a balloon.
 
-Solves −Δu = 4 inside the silhouette with u = 0 on its contour and takes √u, so that a disc becomes a sphere: the
-inflation of Oswald, "A diffusion-based approach to shape from silhouette", 2009, with Poisson's equation.
+Solves −Δu = 4 inside the silhouette with u = 0 on its contour and takes √u, so that a disc becomes a sphere (Baran and
+Lehtinen, "Notes on Inflating Curves", 2009).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Field = NDArray[np.float64]
 
 _COARSEST = 24
 _TOLERANCE = 1e-2
-"""Of the residual: the height is then right to a thousandth of the thickest part's."""
+"""Of the residual: the height is then right to about a thousandth of the thickest part's."""
 _NEAREST = 0.05
 """The closest, in grid steps, that a contour comes to a node: closer makes slivers."""
 

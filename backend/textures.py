@@ -17,6 +17,12 @@ _SLACK = 0.1
 
 _TINY = np.finfo(float).tiny
 
+_FAR = 0.25
+"""Corners of a face farther apart than this in a texture of size one may lie on both sides of a seam."""
+
+_HAIR = 2e-4
+"""A face narrower than this share of the longest side is not seen, whatever it shows."""
+
 _LEAP = 8.0
 """A face whose texture is this much more stretched than that around it spans a seam of the atlas."""
 
@@ -24,15 +30,34 @@ _LEAP = 8.0
 def dress(source: Mesh, vertices: NDArray[np.float32], faces: Faces, corners: Faces | None) -> Mesh:
     """Mesh of `vertices` and `faces` with the colours or the texture of `source`, which lies in the same place.
 
-    `corners` (F,3) names the vertices of the source at the corners of the faces, if they are still its own. A vertex
-    that two parts of the texture share is split, so that no face runs across the atlas from one part to another.
+    `corners` (F,3) names the vertices of the source at the corners of the faces, if they are still its own. If the
+    source has one texture coordinate to a place, all stays as the model made it. Else a vertex that two parts of the
+    texture share is split, so that no face that can be seen runs across the atlas from one part to another.
     """
     bare = Mesh(vertices, faces.astype(np.int32))
     if source.colours is not None:
         return replace(bare, colours=source.colours[_owners(source, bare, corners)])
     if source.uv is None or source.texture is None:
         return bare
+    if corners is not None and len(np.unique(corners)) == len(vertices) and not _far_apart(source, corners).any():
+        return replace(bare, uv=source.uv[_owners(source, bare, corners)], texture=source.texture)
     return _textured(source, bare, corners)
+
+
+def _far_apart(source: Mesh, faces: Faces) -> NDArray[np.bool_]:
+    """(F,) whether the corners of the face lie far from each other in the texture, in a face that can be seen."""
+    assert source.uv is not None
+    far = np.ptp(source.uv[faces], axis=1).max(axis=1) > _FAR
+    far[far] = ~_is_hair(source, faces[far])
+    return np.asarray(far)
+
+
+def _is_hair(source: Mesh, faces: Faces) -> NDArray[np.bool_]:
+    """(F,) whether the face is too narrow to be seen, such as a wall that closes a seam."""
+    corners = source.vertices[faces].astype(np.float64)
+    edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
+    width = np.linalg.norm(topology.cross(source.vertices, faces), axis=1) / np.maximum(edges.max(axis=1), _TINY)
+    return np.asarray(width < _HAIR * np.ptp(source.vertices, axis=0).max())
 
 
 def _owners(source: Mesh, bare: Mesh, corners: Faces | None) -> Labels:
@@ -125,6 +150,7 @@ def _atlas(source: Mesh, faces: Faces) -> tuple[_Atlas, NDArray[np.bool_]]:
     for corner in faces.T:
         np.minimum.at(calmest, corner, steepness)
     leaps = steepness > _LEAP * calmest[faces].max(axis=1)
+    leaps[leaps] = ~_is_hair(source, faces[leaps])
 
     weight = np.where(leaps, 0, np.sqrt(square[:, 0]))
     sums = topology.sum_at_corners(

@@ -1,5 +1,6 @@
 """The built-in model on masks drawn here: closed surfaces, right sizes and holes, no bleeding, no crash."""
 
+import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,6 +9,7 @@ import pytest
 import trimesh
 from PIL import Image, ImageDraw
 
+import meshes
 from models.base import EmptyImageError, GenerationCancelledError, Mesh, ShapeOptions
 from models.builtin.inflation import inflate
 from models.builtin.model import QUALITY, BuiltinModel
@@ -134,15 +136,27 @@ class TestShape:
         assert one.extents == pytest.approx(two.extents, abs=0.01)
         assert one.volume == pytest.approx(two.volume, rel=0.01)
 
-    def test_the_rim_has_no_step(self, model):
-        """Front and back end in the same points, at half depth."""
+    def test_the_rim_has_no_step_that_could_be_seen(self, model):
+        """Front and back end in the same points but for the wall between them, a ten-thousandth high."""
         mesh = made(model, cut_out(drawn(disc)))
-        half = len(mesh.vertices) // 2
-        rim = (mesh.vertices[:half] == mesh.vertices[half:]).all(axis=1)
+        front, back = np.split(mesh.vertices, 2)
+        gap = np.linalg.norm(front - back, axis=1)
+        rim = gap < 2e-4
         assert rim.sum() > 100
-        assert (mesh.vertices[:half, 2][rim] == 0).all()
-        assert (mesh.vertices[:half, 2][~rim] > 0).all()
-        assert (mesh.vertices[half:, 2][~rim] < 0).all()
+        assert gap[rim] == pytest.approx(1e-4, rel=0.1)
+        assert (front[~rim, 2] > 0.001).all()
+        assert (back[~rim, 2] < -0.001).all()
+
+    @pytest.mark.parametrize("kind", ["glb", "stl"])
+    def test_the_file_is_closed_as_it_stands_with_no_vertices_merged_by_the_reader(self, model, kind):
+        finished = meshes.finish(
+            made(model, cut_out(drawn(mug))), dimensions=meshes.Dimensions(), fit="contain", target_faces=None
+        )
+        data = io.BytesIO(meshes.export(finished, kind))
+        read = trimesh.load(data, file_type=kind, force="mesh", process=kind == "stl")  # STL repeats every corner
+        assert read.is_watertight
+        assert read.is_winding_consistent
+        assert read.euler_number == 0
 
     def test_inflation_is_right_between_the_grid_lines(self):
         """√(r² − ρ²) for a disc whose contour meets no node: what the solver promises of the sub-pixel contour."""
@@ -212,7 +226,7 @@ class TestQuality:
         counts = [len(mesh.faces) for mesh in meshes]
         assert counts == sorted(set(counts))
         for quality, count in zip((1, 3, 5, 7), counts, strict=True):
-            assert count == pytest.approx(QUALITY[quality].faces, rel=0.25)
+            assert count == pytest.approx(QUALITY[quality].faces, rel=0.3)
         sizes = [len(mesh.texture) for mesh in meshes]
         assert sizes == sorted(set(sizes))
 

@@ -54,7 +54,7 @@ class BuiltinModel(Model):
         import cv2  # noqa: F401  (its import takes longer than a small shape)
 
         self.device = "cpu"
-        self.revision = "inflation-1"
+        self.revision = "inflation-2"
 
     def generate(
         self, image: NDArray[np.uint8], options: ShapeOptions, progress: Progress, cancelled: Cancelled

@@ -1,9 +1,11 @@
 """Two depth layers over a silhouette → a closed triangle mesh.
 
 Marching squares (Lorensen and Cline's cubes, in the plane) triangulate the silhouette once: its inner nodes, and the
-points where its contour cuts the grid. The triangles serve twice, for the front and, turned over, for the back, and
-both sheets end in the same points of the contour. No edge inside a sheet joins two contour points, so every edge has
-two faces: watertight by construction, a closed surface for each part of the silhouette, a handle for each hole in it.
+points where its contour cuts the grid. The triangles serve twice, for the front and, turned over, for the back. No edge
+inside a sheet joins two contour points, and a wall too low to be seen joins the two rims, so every edge has two faces:
+watertight by construction, a closed surface for each part of the silhouette, a handle for each hole in it. The wall is
+there because front and back have different textures: a rim that they shared would need two texture coordinates at each
+of its vertices, and programs that then tell apart what lies in one place would find the mesh open.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ VIEW_ANGLE = 30.0
 
 CAMERA = float(1 / np.tan(np.radians(VIEW_ANGLE / 2)))
 """Its distance from the plane z = 0, in units of half the square's side."""
+
+_WALL = 1e-4
+"""Its height, in units of half the square's side: 6 µm on a model of 100 mm, six times what finishing tells apart."""
 
 # A cell's points counter-clockwise from its upper left corner: corners 0 2 4 6, between them the edges 1 3 5 7.
 # For each set of inner corners the polygon that lies inside. A fan from its first point cuts it into triangles; that
@@ -47,7 +52,7 @@ _BRIDGED = {(0, 4): ["013457"], (2, 6): ["235671"]}
 
 @dataclass(frozen=True, slots=True)
 class Sheets:
-    """A closed mesh of a front and a back, which repeat the points of the contour, as a texture wants it."""
+    """A closed mesh of a front, a back and the wall between their rims."""
 
     vertices: NDArray[np.float32]
     """(2P,3), first those of the front, then as many of the back."""
@@ -77,12 +82,21 @@ def two_sheets(field: NDArray[np.float32], front: Field, back: Field) -> Sheets:
     place = np.concatenate(points)
     row, column = np.concatenate(middles).astype(np.int64).T
     depths = np.stack([front[row, column], back[row, column]])
-    depths[:, len(nodes) :] = depths[:, len(nodes) :].mean(0)
+    depths[:, len(nodes) :] = depths[:, len(nodes) :].mean(0) + np.array([[_WALL / 2], [-_WALL / 2]])
     plane = (place[:, ::-1] + 0.5) * (2 / len(field)) - 1
     plane[:, 1] *= -1
     vertices = np.concatenate([_unprojected(plane, depth) for depth in depths])
-    both = np.concatenate([faces, faces[:, ::-1] + count])
-    return Sheets(vertices.astype(np.float32), both.astype(np.int32), plane.astype(np.float32))
+    start, end = _rim(faces, count)
+    wall = [np.column_stack([end, start, start + count]), np.column_stack([end, start + count, end + count])]
+    closed = np.concatenate([faces, faces[:, ::-1] + count, *wall])
+    return Sheets(vertices.astype(np.float32), closed.astype(np.int32), plane.astype(np.float32))
+
+
+def _rim(faces: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The edges (start, end) of one face only, as that face runs along them."""
+    start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
+    alone = ~np.isin(start * count + end, end * count + start)
+    return start[alone], end[alone]
 
 
 def _unprojected(plane: NDArray[np.float64], depth: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -130,7 +130,7 @@ def cross(vertices: Vertices, faces: Faces) -> NDArray[np.float64]:
 
 
 def volumes(vertices: Vertices, faces: Faces, normals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(F,) signed volumes of the faces, whose `cross` are the normals, over the middle; they add up to the mesh's own."""
+    """(F,) signed volumes of the faces over the middle, from their `cross`; they add up to the volume of the mesh."""
     middle = vertices.mean(axis=0, dtype=np.float64)  # any point would do, were it not for open meshes
     return np.asarray(np.einsum("ij,ij->i", vertices[faces[:, 0]] - middle, normals) / 6)
 

@@ -1,4 +1,4 @@
-"""Routes around a job's pictures: the upload, the mask that says what of it is the object, and the result's thumbnail."""
+"""Routes around a job's pictures: the upload, the mask of the object in it, the thumbnail of the result."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ import io
 import json
 
 import pytest
-from conftest import draw, encode, fresh_png, scripted_server
+from live_server import draw, encode, fresh_png, scripted_server
 from PIL import Image
 
 

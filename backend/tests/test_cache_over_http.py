@@ -4,7 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import fresh_png, scripted_server
+from live_server import fresh_png, scripted_server
 
 from result_cache import ResultCache
 

@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 import trimesh
-from conftest import draw, encode, fresh_png
+from live_server import draw, encode, fresh_png
 from PIL import Image
 
 FORMATS = ("glb", "stl", "obj", "ply", "3mf")

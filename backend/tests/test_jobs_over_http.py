@@ -5,7 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import BACKEND, draw, encode, fresh_png, running_server, scripted_server
+from live_server import BACKEND, draw, encode, fresh_png, running_server, scripted_server
 
 SCRIPT = BACKEND / "tests" / "support" / "serve.py"
 

@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from conftest import fresh_png, scripted_server
+from live_server import fresh_png, scripted_server
 
 from security import RateLimiter
 

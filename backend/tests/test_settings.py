@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import BACKEND
+from live_server import BACKEND
 
 from settings import ROOT, VARIABLES, SettingsError, load_settings
 

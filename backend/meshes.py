@@ -45,6 +45,9 @@ _SPECK = 1e-3
 _CELL = 1e-5
 """Points closer than this share of the longest side are one: 1 µm in 100 mm."""
 
+_HAIR = 1e-4
+"""A gap below this share of the longest side is not seen, but its walls would stay in the way of decimation."""
+
 _COARSE = 100
 """Faces with which no shape keeps its parts."""
 
@@ -113,7 +116,7 @@ def finish(mesh: Mesh, *, dimensions: Dimensions, fit: Fit, target_faces: int | 
     if not surface.closed:
         surface = _parts_in_order(_repaired(surface))
     if target_faces is not None and len(surface.faces) > target_faces:
-        surface = _decimated(surface, target_faces)
+        surface = _decimated(_without_hairs(surface), target_faces)
 
     scale, offset = _placement(surface.vertices, dimensions, fit)
     surface = _snapped(replace(surface, vertices=surface.vertices * scale + offset))
@@ -227,6 +230,14 @@ def _repaired(surface: _Surface) -> _Surface:
         if solid is not None and (mended := _skin(solid)).closed:
             return mended
     return surface
+
+
+def _without_hairs(surface: _Surface) -> _Surface:
+    """With walls too low to be seen pulled shut, as they resist decimation; as it is if that would open it."""
+    first, place = topology.weld_near(surface.vertices, _HAIR * surface.longest)
+    shut = _Surface(surface.vertices[first], place[surface.faces])
+    shut = shut.compact(~topology.is_degenerate(shut.faces))
+    return surface if surface.closed and not shut.closed else shut
 
 
 def _decimated(surface: _Surface, target: int) -> _Surface:

@@ -23,8 +23,8 @@ re-entrant lock guards all of it. These hold whenever the lock is free, and the 
 What a reader cannot see. Nothing of the caller's runs while the lock is held: no computation, no listener, no logging,
 and no destructor, for what leaves stays in a list of the calling frame until after the release; freeing a large value
 takes long. A finaliser or a signal handler may still call the cache in the middle of its own thread's operation, and
-the re-entrant lock lets it in. So no step leaves sums half done across a call, and a store looks at the bounds again
-when it is through. Deadlines are read from a monotonic clock; wall time is shown, never compared.
+the re-entrant lock lets it in: there it may read, and a write of it waits until the write that it has interrupted is
+through (`_busy`, `_postponed`). Deadlines are read from a monotonic clock; wall time is shown, never compared.
 
 Who leaves, how computations wait for each other and how large a value is are three files of their own: each can be
 read, tested and measured without the lock, and this one keeps to what needs it.
@@ -36,10 +36,12 @@ import logging
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from math import inf
 from numbers import Real
 from types import MappingProxyType
@@ -123,6 +125,8 @@ class LRUCache:
         self._entries = POLICIES[policy]()
         self._deadlines = Agenda(self._entries, "deadline")
         self._bytes = 0
+        self._busy = False
+        self._postponed: deque[Callable[[], object]] = deque()
         self.reset_stats()
 
     def _bound(self, count: int, size: int) -> None:
@@ -134,19 +138,20 @@ class LRUCache:
     def get(self, key: str, default: Any = None) -> Any:
         """The value under `key`, or `default`. Counts a hit or a miss, and a hit as a use."""
         gone: Gone = []
-        self._acquire()
+        self._acquire()  # a `with` would take as long again as the lock itself
         try:
             slot = self._entries.get(key)
             if slot is not None and slot.deadline > self._clock():
                 slot.access_count += 1
                 self._hits += 1
                 self._seconds_saved += slot.cost
-                self._entries.used(key)
+                if not self._busy:
+                    self._entries.used(key)
                 return slot.value
             self._misses += 1
-            if slot is not None:
+            if slot is not None and not self._busy:
                 self._remove(key, "expired", gone)
-        except KeyError:  # a re-entrant call has removed it between the look and the use
+        except KeyError:  # of `used`: a finaliser has just removed it
             return slot.value if slot is not None else default
         finally:
             self._release()
@@ -191,7 +196,14 @@ class LRUCache:
         ttl = None if ttl_seconds is None else _quantity("ttl_seconds", ttl_seconds)
         cost = 0.0 if cost_seconds is None else _quantity("cost_seconds", cost_seconds)
         gone: Gone = []
-        self._acquire()  # a `with` would take as long again as the lock itself
+        self._acquire()
+        if self._busy:
+            self._postponed.append(
+                partial(self.set, key, value, size_mb, ttl_seconds, cost_seconds=cost, _flight=_flight)
+            )
+            self._release()
+            return True
+        self._busy = True
         try:
             if _flight is None:
                 self._flights.pop(key, None)
@@ -200,15 +212,6 @@ class LRUCache:
             entries, deadlines, now = self._entries, self._deadlines, self._clock()
             if deadlines.heap and deadlines.heap[0][0] <= now:
                 self._drop_expired(now, gone)
-            slot = Slot()
-            slot.value = value
-            slot.size = size
-            slot.cost = cost
-            slot.access_count = 0
-            slot.stored = now
-            if ttl is None:
-                ttl = self._default_ttl
-            slot.deadline = deadline = inf if ttl is None else now + ttl
             old = entries.pop(key, None)
             if old is not None:
                 self._bytes -= old.size
@@ -220,23 +223,49 @@ class LRUCache:
                 return False
             if len(entries) >= self._max_size or self._bytes + size > self._max_bytes:
                 self._make_room(self._max_size - 1, self._max_bytes - size, gone)
-            while entries.setdefault(key, slot) is not slot:  # a re-entrant call has stored under this key meanwhile
-                self._remove(key, "replaced", gone)
+            slot = Slot()
+            slot.value = value
+            slot.size = size
+            slot.cost = cost
+            slot.access_count = 0
+            slot.stored = now
+            if ttl is None:
+                ttl = self._default_ttl
+            slot.deadline = deadline = inf if ttl is None else now + ttl
+            entries[key] = slot
             self._bytes += size
-            if deadline < inf and (old is None or old.deadline > deadline):
-                deadlines.add(deadline, now, key)
-            if len(entries) > self._max_size or self._bytes > self._max_bytes:  # or under another
-                self._make_room(self._max_size, self._max_bytes, gone)
             if self._bytes > self._most_bytes:
                 self._most_bytes = self._bytes
+            if deadline < inf and (old is None or old.deadline > deadline):
+                deadlines.add(deadline, now, key)
             return True
         finally:
+            self._busy = False
             self._release()
-            if gone:
+            if gone or self._postponed:
                 self._part_with(gone)
 
+    @contextmanager
+    def _writing(self) -> Iterator[Gone]:
+        """What `set` does for itself: the lock, for nobody else, and afterwards the listener."""
+        gone: Gone = []
+        with self._lock:
+            self._busy = True
+            try:
+                yield gone
+            finally:
+                self._busy = False
+        self._part_with(gone)
+
+    def _interrupts(self, write: Callable[[], object]) -> bool:
+        """Whether this call has come in the middle of a write of its own thread; then it is made again later."""
+        with self._lock:
+            if self._busy:
+                self._postponed.append(write)
+            return self._busy
+
     def _remove(self, key: str, reason: Reason, gone: Gone) -> None:
-        """Take the slot out, if it is still there."""
+        """Take the slot out, if it is there."""
         slot = self._entries.pop(key, None)
         if slot is not None:
             self._bytes -= slot.size
@@ -251,24 +280,20 @@ class LRUCache:
         """Evict until at most `count` entries are left and at most `size` bytes."""
         entries = self._entries
         while (crowded := len(entries) > count) or self._bytes > size:
-            try:
-                key, slot = entries.evict()
-            except KeyError:  # nothing left: the bytes are those of a store that a re-entrant call has interrupted
-                return
             reason: Reason = "count" if crowded else "size"
+            key, slot = entries.evict()
             self._bytes -= slot.size
             self._left[reason] += 1
             gone.append((key, slot, reason))
 
     def delete(self, key: str) -> bool:
         """Remove one entry; False if there was none. A computation of it under way will not be stored."""
-        gone: Gone = []
-        with self._lock:
+        if self._interrupts(lambda: self.delete(key)):
+            return key in self
+        with self._writing() as gone:
             self._flights.pop(key, None)
-            slot = self._entries.get(key)
-            live = slot is not None and slot.deadline > self._clock()
+            live = key in self
             self._remove(key, "deleted" if live else "expired", gone)
-        self._part_with(gone)
         return live
 
     def delete_prefix(self, prefix: str) -> int:
@@ -280,20 +305,21 @@ class LRUCache:
         return self._remove_all("", "cleared")
 
     def _remove_all(self, prefix: str, reason: Reason) -> int:
-        gone: Gone = []
-        with self._lock:
-            for key in list(self._flights):
-                if key.startswith(prefix):
-                    self._flights.pop(key, None)
-            for key in list(self._entries):
-                if key.startswith(prefix):
-                    self._remove(key, reason, gone)
+        if self._interrupts(lambda: self._remove_all(prefix, reason)):
+            return sum(key.startswith(prefix) for key in list(self._entries))
+        with self._writing() as gone:
+            for key in [key for key in self._flights if key.startswith(prefix)]:
+                del self._flights[key]
+            for key in [key for key in self._entries if key.startswith(prefix)]:
+                self._remove(key, reason, gone)
             self._deadlines.weed()
-        self._part_with(gone)
         return len(gone)
 
     def _part_with(self, gone: Gone) -> None:
-        """Tell the listener. The lock is free; what left dies with the caller's list."""
+        """Tell the listener, and let in the writes that had to wait. The lock is free; what left dies with the list."""
+        while self._postponed:
+            with suppress(IndexError):  # another thread was faster
+                self._postponed.popleft()()
         if self._on_evict is None:
             return
         for key, slot, reason in gone:
@@ -371,19 +397,16 @@ class LRUCache:
 
     def _claim(self, key: str, loop_thread: int | None) -> tuple[Flight | None, bool, Any]:
         """The value if it is there, else a flight to lead or to join. Looking and claiming are one step."""
-        gone: Gone = []
         with self._lock:
             slot = self._entries.get(key)
             if slot is not None and slot.deadline > self._clock():
-                return None, False, self.get(key)
-            self._remove(key, "expired", gone)
-            flight = self._flights.get(key)
-            leads = flight is None
-            if flight is None:
+                self.get(key)
+                return None, False, slot.value
+            mine = Flight(self._clock(), loop_thread)
+            flight = self._flights.setdefault(key, mine)
+            if flight is mine:
                 self._misses += 1
-                flight = self._flights[key] = Flight(self._clock(), loop_thread)
-        self._part_with(gone)
-        return flight, leads, None
+        return flight, flight is mine, None
 
     @contextmanager
     def _led(self, key: str, flight: Flight) -> Iterator[None]:
@@ -455,16 +478,17 @@ class LRUCache:
 
         What no longer fits is evicted. A new lifetime is for what is stored from now on; None: until evicted.
         """
-        gone: Gone = []
-        with self._lock:
-            count = self._max_size if max_size is UNCHANGED else _count("max_size", max_size)
-            size = self._max_bytes if max_memory_mb is UNCHANGED else _bytes("max_memory_mb", max_memory_mb)
+        count = None if max_size is UNCHANGED else _count("max_size", max_size)
+        size = None if max_memory_mb is UNCHANGED else _bytes("max_memory_mb", max_memory_mb)
+        ttl = None if default_ttl_seconds is UNCHANGED else _lifetime("default_ttl_seconds", default_ttl_seconds)
+        if self._interrupts(lambda: self.update_config(max_size, max_memory_mb, default_ttl_seconds)):
+            return
+        with self._writing() as gone:
             if default_ttl_seconds is not UNCHANGED:
-                self._default_ttl = _lifetime("default_ttl_seconds", default_ttl_seconds)
-            self._bound(count, size)
+                self._default_ttl = ttl
+            self._bound(self._max_size if count is None else count, self._max_bytes if size is None else size)
             self._drop_expired(self._clock(), gone)
-            self._make_room(count if size else 0, size, gone)
-        self._part_with(gone)
+            self._make_room(self._max_size if self._max_bytes else 0, self._max_bytes, gone)
 
     @property
     def stats(self) -> Mapping[str, Any]:

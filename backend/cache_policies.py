@@ -2,14 +2,13 @@
 
 A policy is an `OrderedDict` from keys to slots with two operations more: `used(key)` notes a use of a key that is
 there, after its `access_count` has risen, and `evict()` takes out the slot that is worth least. `cache_manager` does
-everything else, under its lock.
+everything else: it holds the lock, and nothing interrupts an `evict` or a store.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from heapq import heappop, heappush, heapreplace
 from math import inf, log2
 from operator import attrgetter
@@ -56,8 +55,7 @@ class Agenda:
     def weed(self) -> None:
         """Leave one item per slot: so rarely that it adds little to an `add`, so often that it bounds the memory."""
         rank = self._rank
-        with suppress(RuntimeError):  # a finaliser has changed the map under way: another time
-            self.heap[:] = [(by, slot.stored, key) for key, slot in self._slots.items() if (by := rank(slot)) < inf]
+        self.heap = [(by, slot.stored, key) for key, slot in self._slots.items() if (by := rank(slot)) < inf]
         self.heap.sort()  # a sorted list is a heap
         self._limit = 3 * len(self._slots) + 64
 
@@ -68,10 +66,9 @@ class Agenda:
             noted = heap[0]
             key = noted[2]
             slot = self._slots.get(key)
-            rank = inf if slot is None else self._rank(slot)
-            if slot is None or rank == inf:
+            if slot is None or self._rank(slot) == inf:
                 heappop(heap)
-            elif (now := (rank, slot.stored, key)) > noted:
+            elif (now := (self._rank(slot), slot.stored, key)) > noted:
                 heapreplace(heap, now)
             else:
                 heappop(heap)
@@ -101,9 +98,8 @@ class _Worth(LRU):
         raise NotImplementedError
 
     def __setitem__(self, key: str, slot: Slot) -> None:
-        slot.rank = inf
-        super().__setitem__(key, slot)
         self._appraise(key, slot, 1)
+        super().__setitem__(key, slot)
         self._worth.add(slot.rank, slot.stored, key)
 
     def used(self, key: str) -> None:  # type: ignore[override]
@@ -112,7 +108,8 @@ class _Worth(LRU):
 
     def evict(self) -> tuple[str, Slot]:
         key = self._worth.first()
-        return super().evict() if key is None else (key, self.pop(key))  # None: still between the two lines above
+        assert key is not None, "every slot is on the agenda"
+        return key, self.pop(key)
 
 
 class GDSF(_Worth):
@@ -158,10 +155,9 @@ class LFU(_Worth):
         self._uses[key] = score = now if before is None else now + log2(1 + 2 ** (before - now))
         slot.rank = score + log2(_density(slot))
         if len(self._uses) > 2 * horizon:
-            scores = self._uses.copy()
-            left = sorted(scores.keys() - self, key=scores.__getitem__)
+            left = sorted(self._uses.keys() - self.keys(), key=self._uses.__getitem__)
             for key in left[: len(left) // 2]:
-                self._uses.pop(key, None)
+                del self._uses[key]
 
 
 def _density(slot: Slot) -> float:

@@ -51,6 +51,9 @@ _HAIR = 1e-4
 _COARSE = 100
 """Faces with which no shape keeps its parts."""
 
+_LOST = 0.05
+"""A mesh left with less of its volume than this has lost its parts and not its detail."""
+
 _simplifying = threading.Lock()
 """fast-simplification keeps the mesh it works on in global variables."""
 
@@ -243,12 +246,15 @@ def _without_hairs(surface: _Surface) -> _Surface:
 def _decimated(surface: _Surface, target: int) -> _Surface:
     """The mesh with at most `target` faces, or with the fewest that leave it watertight if it was."""
     closed, reached = surface.closed, surface
+    least = (
+        _LOST * topology.volumes(surface.vertices, surface.faces, topology.cross(surface.vertices, surface.faces)).sum()
+    )
     for light in _lighter(surface, target):
         if not len(light.faces):
             continue
         if closed:
             solid = _manifold(light)
-            if solid is None or not (light := _skin(solid)).closed:
+            if solid is None or solid.volume() < least or not (light := _skin(solid)).closed:
                 continue
         if len(light.faces) < len(reached.faces):
             reached = light
@@ -327,10 +333,12 @@ def _snapped(surface: _Surface) -> _Surface:
     cell = 10.0 ** (np.floor(np.log10(surface.longest * (1 + 1e-6))) - 5)  # 99.99999999999999 is 100
     rounded = _on_grid(surface, cell)
     if surface.closed and not rounded.closed and (solid := _manifold(surface)) is not None:
-        # Rounding closed a gap: take out what is finer than the grid, then round.
+        # Rounding closed a gap: take out what is finer than the grid, then round, unless that takes away from the size.
         coarser = solid.simplify(2 * cell)
         if not coarser.is_empty():
-            rounded = _on_grid(_skin(coarser), cell)
+            mended = _on_grid(_skin(coarser), cell)
+            if np.allclose(np.ptp(mended.vertices, axis=0), np.ptp(rounded.vertices, axis=0), rtol=0, atol=9 * cell):
+                rounded = mended
     if not len(rounded.faces):
         raise EmptyMeshError("at this size the mesh is too thin to have a surface")
     return rounded

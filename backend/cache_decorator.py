@@ -36,7 +36,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import PurePath
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -44,6 +44,8 @@ from cache_manager import LRUCache, get_cache
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
+Q = ParamSpec("Q")
+S = TypeVar("S", contravariant=True)
 R = TypeVar("R")
 
 
@@ -58,8 +60,14 @@ class Cached(Protocol[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The stored result, or a new one."""
 
+    @overload
+    def __get__(self, instance: None, owner: type) -> Cached[P, R]: ...
+
+    @overload
+    def __get__(self: Cached[Concatenate[S, Q], R], instance: S, owner: type) -> Callable[Q, R]: ...
+
     def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str | None:
-        """The key of this call; None where it goes past the cache."""
+        """The key of this call; None where it goes past the cache. Of a method: `Class.method.cache_key(self, …)`."""
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Forget the result of this call; False if there was none."""
@@ -112,8 +120,10 @@ def cached_result_sync(
     def decorate(function: Callable[P, R]) -> Cached[P, R]:
         if inspect.iscoroutinefunction(function):
             raise TypeError(f"{function!r} is an async def; use cached_result")
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function) or not callable(function):
-            raise TypeError(f"cached_result_sync needs a plain function, not {function!r}")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"{function!r} is a generator; what it gives can be used only once")
+        if not callable(function):
+            raise TypeError(f"{function!r} is not a function; @classmethod and @property go above cached_result_sync")
         caching = _Caching(function, cache_key_fn, enabled, cache)
 
         @functools.wraps(function)
@@ -220,19 +230,21 @@ def _hash(tag: str, *parts: Any) -> bytes:
     """SHA-256 of bytes-like parts, each behind its length, so that no two lists of parts look alike."""
     state = hashlib.sha256()
     for part in (tag.encode(), *parts):
-        data = memoryview(part).cast("B")
-        state.update(len(data).to_bytes(8, "little"))
-        state.update(data)
+        state.update(memoryview(part).nbytes.to_bytes(8, "little"))
+        state.update(part)
     return state.digest()
 
 
 def _encode(value: Any, outer: tuple[int, ...]) -> bytes:
     """A digest of type and content; `outer` holds the ids of the containers around it."""
     kind = type(value)
+    zone = getattr(value, "tzinfo", None) if kind in (datetime, time) else None
+    if zone is not None and type(zone).__module__ not in ("datetime", "zoneinfo"):
+        raise UnkeyableError(f"no key for a time zone of type {type(zone).__qualname__}")  # its text may be its address
     if kind in _BY_REPR:
         return _hash(kind.__name__, repr(value).encode())
     if kind is int:
-        return _hash("int", hex(value).encode())
+        return _hash("int", hex(value).encode())  # `repr` refuses numbers of many digits
     if kind is str:
         return _hash("str", value.encode("utf-8", "surrogatepass"))
     if kind in (bytes, bytearray):

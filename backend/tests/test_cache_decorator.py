@@ -264,6 +264,17 @@ class TestSync:
         assert runs == ["A", "past", "past"]
         assert function.cache_key("A") == "a"
 
+    def test_a_prefix_of_its_own(self, cache):
+        mesh = cached_result_sync(cache=cache, prefix="mesh/")(lambda n: [n])
+        named = cached_result_sync(lambda n: f"named {n}", cache=cache, prefix="mesh/")(lambda n: [n])
+        other = cached_result_sync(cache=cache)(lambda n: [n])
+        mesh(1), named(1), other(1)
+        assert named.cache_key(1) == "mesh/named 1"
+        assert mesh.key_prefix.startswith("mesh/")
+        assert cache.delete_prefix("mesh/") == 2
+        assert other.cache_key(1) in cache
+        assert mesh.invalidate(1) is False
+
     def test_keys_that_are_no_text(self, cache):
         function = cached_result_sync(lambda a: ("shape", [a]), cache=cache)(lambda a: a)
         assert (function(1), function("1")) == (1, "1")

@@ -10,13 +10,13 @@
     >>> cache.stats["hits"], cache.stats["misses"], cache.stats["seconds_saved"]
     (1, 1, 124.0)
 
-Design. One map holds one slot per key, and the map is the policy (`cache_policies`): `used(key)` notes a use, `popitem`
-gives up the slot that is worth least. A second structure, the agenda of deadlines, knows who expires next. One
-re-entrant lock guards all of it. These hold whenever the lock is free, and the tests call them by name:
+Design. One map holds one slot per key, and the map is the policy (`cache_policies`): `used` notes a use, `popitem`
+gives up the slot that is worth least. Beside it, `Deadlines` knows who expires next. One re-entrant lock guards all of
+it. These hold whenever the lock is free, and the tests call them by name:
 
     Bounds      the sizes of all slots sum to `_bytes`, at most `_max_bytes`; there are at most `_max_size` slots.
     One cause   a slot that was ever stored is still there or has left for exactly one `Reason`: the counters add up.
-    Cover       the agenda names every slot that has a deadline, too early perhaps, never too late.
+    Cover       a slot whose deadline is before the horizon stands in the heap of deadlines; none is due before `next`.
     Freshness   what is returned was stored before its deadline and after the last `delete` or `clear` of its key.
     One flight  a key is computed once at a time, unless a `set`, `delete` or `clear` made the run under way stale.
 
@@ -219,7 +219,7 @@ class LRUCache:
             if deadlines.next <= now:
                 self._drop_expired(now, gone)
             old = entries.pop(key, None)
-            if old is not None:
+            if old is not None:  # as `_remove`, whose call would take as long as both changes of the map
                 self._bytes -= old.size
                 self._left["replaced"] += 1
                 if self._on_evict is not None:

@@ -143,13 +143,15 @@ def flask_caching_memoize(function: Function, folder: str) -> Function:
 def diskcache_memoize(function: Function, folder: str) -> Function:
     from diskcache import Cache
 
-    return Cache(folder).memoize(expire=TTL)(function)
+    memoized: Function = Cache(folder).memoize(expire=TTL)(function)
+    return memoized
 
 
 def diskcache_stampede(function: Function, folder: str) -> Function:
     from diskcache import Cache, memoize_stampede
 
-    return memoize_stampede(Cache(folder), expire=TTL)(function)
+    memoized: Function = memoize_stampede(Cache(folder), expire=TTL)(function)
+    return memoized
 
 
 def functools_lru_cache(function: Function, folder: str) -> Function:

@@ -166,7 +166,7 @@ def memory_table(kinds: Sequence[type[Contender]], entries: int) -> tuple[str, M
             print(f"Note: no memory figure for {kind.name}: {error}\n")
     rows = [(name, f"{bytes_['traced']:.0f}", f"{bytes_['resident']:.0f}") for name, bytes_ in found.items()]
     text = table((f"bytes per entry, of {entries:,}", "tracemalloc", "resident"), rows)
-    note = "Keys and value are not counted, nor is diskcache's file; tracemalloc does not see what Rust and SQLite allocate."
+    note = "Without keys, value and the file of diskcache; tracemalloc does not see what Rust and SQLite allocate."
     return f"{text}\n\n{note}", found
 
 

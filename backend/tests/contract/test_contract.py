@@ -229,14 +229,14 @@ class TestContract:
             *(("ttl_seconds", value) for value in (-1, nan, infinite, "1", True)),
             *(("cost_seconds", value) for value in (-1, nan, infinite, "1", True)),
         ):
-            with pytest.raises((TypeError, ValueError), match=name):
+            with pytest.raises((TypeError, ValueError), match=f"^{name} "):
                 cache.set("key0", 1, **{name: bad})
         for name, bad in (
             *(("max_size", value) for value in (-1, 1.5, "1", True, None)),
             *(("max_memory_mb", value) for value in (-1, nan, infinite, "1", True, None)),
             *(("default_ttl_seconds", value) for value in (-1, nan, infinite, "1", True)),
         ):
-            with pytest.raises((TypeError, ValueError), match=name):
+            with pytest.raises((TypeError, ValueError), match=f"^{name} "):
                 cache.update_config(**{"max_size": 1, "max_memory_mb": 1, "default_ttl_seconds": 1, name: bad})
             with pytest.raises((TypeError, ValueError), match=name):
                 LRUCache(**{name: bad})

@@ -140,7 +140,7 @@ class LRUCache:
         self._acquire()  # a `with` would take as long again as the lock itself
         try:
             slot = self._entries.get(key)
-            if slot is not None and slot.deadline > self._clock():
+            if slot is not None and slot.stored + slot.ttl > self._clock():
                 return self._hit(key, slot)
             self._misses += 1
         finally:
@@ -203,8 +203,7 @@ class LRUCache:
         slot.cost = 0.0 if cost_seconds is None else _quantity("cost_seconds", cost_seconds)
         slot.access_count = 0
         slot.stored = now = self._clock()
-        ttl = self._default_ttl if ttl_seconds is None else _quantity("ttl_seconds", ttl_seconds)
-        slot.deadline = deadline = now + ttl
+        slot.ttl = ttl = self._default_ttl if ttl_seconds is None else _quantity("ttl_seconds", ttl_seconds)
         gone: Gone = []
         self._acquire()
         if self._busy:
@@ -235,7 +234,7 @@ class LRUCache:
             self._bytes = held
             if held > self._most_bytes:
                 self._most_bytes = held
-            if deadline < deadlines.horizon:
+            if (deadline := now + ttl) < deadlines.horizon:
                 deadlines.add(deadline, key)
             return True
         finally:

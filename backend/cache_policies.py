@@ -19,14 +19,21 @@ PolicyName = Literal["lru", "gdsf", "lfu"]
 class Slot:
     """One stored value. Filled in by its maker: an `__init__` would cost as much as the rest of a store."""
 
-    __slots__ = ("access_count", "cost", "deadline", "rank", "size", "stored", "value")
+    __slots__ = ("access_count", "cost", "rank", "size", "stored", "ttl", "value")
     value: Any
     size: int  # bytes
-    stored: float  # seconds of the cache's clock, as is the deadline
-    deadline: float  # inf: never
+    stored: float  # seconds of the cache's clock
+    ttl: (
+        float  # seconds from then; inf: for ever. Many slots share one such number: a deadline each would cost 24 bytes
+    )
     access_count: int
     cost: float  # seconds it took to make; 0 where nobody said
     rank: float  # its worth, where the policy goes by worth
+
+    @property
+    def deadline(self) -> float:
+        """When its time is up, on the cache's clock."""
+        return self.stored + self.ttl
 
 
 class Deadlines:
@@ -37,19 +44,20 @@ class Deadlines:
     An item whose slot is gone, or was stored again, is passed over: nobody has to tell who leaves.
     """
 
-    __slots__ = ("_slots", "heap", "horizon", "next")
+    __slots__ = ("_limit", "_slots", "heap", "horizon", "next")
 
     def __init__(self, slots: Mapping[str, Slot]) -> None:
         self._slots = slots
         self.heap: list[tuple[float, str]] = []
         self.horizon = inf
         self.next = inf  # nobody expires before
+        self._limit = 64
 
     def add(self, deadline: float, key: str) -> None:
         """Note a slot that has just been stored, if its deadline is before the horizon."""
         heappush(self.heap, (deadline, key))
         self.next = min(self.next, deadline)
-        if len(self.heap) > 2 * len(self._slots) + 64:
+        if len(self.heap) > self._limit:
             self._look_ahead(-inf)
 
     def expired(self, now: float) -> Iterator[str]:
@@ -69,6 +77,7 @@ class Deadlines:
         self.horizon = nextafter(max(now, deadlines[len(deadlines) // 2]), inf) if deadlines else inf
         self.heap = [(slot.deadline, key) for key, slot in self._slots.items() if slot.deadline < self.horizon]
         heapify(self.heap)
+        self._limit = 2 * len(self.heap) + 64
         self._expect()
 
     def _expect(self) -> None:

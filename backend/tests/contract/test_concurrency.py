@@ -263,7 +263,7 @@ def test_a_store_from_within_a_store_keeps_its_terms(interrupted):
     value = object()
     interrupt(lambda: cache.set("four", value, 2.0, 0.0, 7.0))
     slot = cache._entries["four"]
-    assert (slot.value, slot.size, slot.cost, slot.deadline - slot.stored) == (value, 2_000_000, 7.0, 0.0)
+    assert (slot.value, slot.size, slot.cost, slot.ttl) == (value, 2_000_000, 7.0, 0.0)
 
 
 def test_settings_from_within_a_write(interrupted):

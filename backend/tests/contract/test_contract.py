@@ -352,7 +352,7 @@ def test_deadlines_are_bounded():
     for n in range(5000):
         cache.set(str(n), 1, 1.0)
         cache.set("again", n, 1.0, ttl_seconds=1000 - n / 10)
-    assert len(cache._deadlines.heap) <= 2 * 10 + 65
+        assert len(cache._deadlines.heap) <= 2 * 10 + 65
 
 
 @pytest.mark.parametrize("policy", ["gdsf", "lfu"])

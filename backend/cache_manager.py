@@ -217,8 +217,9 @@ class LRUCache:
             entries, deadlines = self._entries, self._deadlines
             if deadlines.next <= now:
                 self._drop_expired(now, gone)
+            # The two usual ways to leave stand here as in `_remove` and `_evict`: a call takes as long as the deed.
             old = entries.pop(key, None)
-            if old is not None:  # as `_remove`, whose call would take as long as both changes of the map
+            if old is not None:
                 self._bytes -= old.size
                 self._left["replaced"] += 1
                 if self._on_evict is not None:
@@ -227,7 +228,10 @@ class LRUCache:
                 self._rejected += 1
                 return False
             if len(entries) >= self._max_size:
-                self._evict("count", gone)
+                victim, worst = entries.popitem(False)
+                self._bytes -= worst.size
+                self._left["count"] += 1
+                gone.append((victim, worst, "count"))
             while (held := self._bytes + size) > self._max_bytes:
                 self._evict("size", gone)
             entries[key] = slot

@@ -23,9 +23,7 @@ class Slot:
     value: Any
     size: int  # bytes
     stored: float  # seconds of the cache's clock
-    ttl: (
-        float  # seconds from then; inf: for ever. Many slots share one such number: a deadline each would cost 24 bytes
-    )
+    ttl: float  # seconds from then, inf for ever; many slots share one such number, while deadlines would be many
     access_count: int
     cost: float  # seconds it took to make; 0 where nobody said
     rank: float  # its worth, where the policy goes by worth

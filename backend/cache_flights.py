@@ -43,6 +43,11 @@ class Flight:
             outer = _leading.set(self)
             try:
                 yield
+            except StopIteration as error:  # no event loop can raise it into those who wait: as PEP 479 has it
+                stopped = RuntimeError("the computation raised StopIteration")
+                stopped.__cause__ = error
+                self.future.set_exception(stopped)
+                raise
             except Exception as error:
                 self.future.set_exception(error)
                 raise

@@ -82,6 +82,23 @@ def test_an_error_reaches_all_once(cache, pool):
     assert cache.get_or_compute("key", lambda: "next") == "next"
 
 
+def test_an_error_that_no_event_loop_can_raise_hangs_nobody(cache, pool):
+    slow = Slow(StopIteration("enough"))
+    leader = pool.submit(cache.get_or_compute, "key", slow)
+    slow.begun.wait(PATIENCE)
+    waiters = [
+        pool.submit(asyncio.run, cache.aget_or_compute("key", slow.coroutine)),
+        pool.submit(cache.get_or_compute, "key", slow),
+    ]
+    joined(cache, 2)
+    slow.go.set()
+    assert outcome(leader) is slow.result
+    for waiter in waiters:
+        error = outcome(waiter)
+        assert isinstance(error, RuntimeError)
+        assert error.__cause__ is slow.result
+
+
 def test_seconds_saved_counts_those_who_waited(pool):
     now = [0.0]
     cache = LRUCache(clock=lambda: now[0])

@@ -30,6 +30,8 @@ class TestLRUCacheBasics:
         assert (cache.max_size, cache.max_memory_mb, cache.default_ttl_seconds) == (100, 256.0, 60)
         assert len(cache) == 0
         assert cache.get_stats()["current_items"] == 0
+        defaults = {"max_size": 1000, "max_memory_mb": 512.0, "default_ttl_seconds": None, "policy": "lru"}
+        assert LRUCache().get_config() == defaults
 
     def test_set_and_get(self):
         cache = LRUCache()

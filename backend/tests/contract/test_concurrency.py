@@ -266,6 +266,19 @@ def test_a_store_from_within_a_store_keeps_its_terms(interrupted):
     assert (slot.value, slot.size, slot.cost, slot.ttl) == (value, 2_000_000, 7.0, 0.0)
 
 
+def test_a_computation_from_within_a_write(interrupted):
+    cache, interrupt = interrupted
+    assert interrupt(lambda: cache.get_or_compute("four", lambda: 4)) == 4
+    assert cache.get("four") == 4
+    cache.clear()
+
+
+def test_a_computation_from_within_a_write_that_its_key_was_deleted_under(interrupted):
+    cache, interrupt = interrupted
+    assert interrupt(lambda: cache.get_or_compute("four", lambda: (cache.delete("four"), 4)[1])) == 4
+    assert "four" not in cache
+
+
 def test_settings_from_within_a_write(interrupted):
     cache, interrupt = interrupted
     interrupt(lambda: cache.update_config(5, 6.0, 7.0))

@@ -3,22 +3,29 @@
     python benchmarks/policy.py [--seeds 5] [--csv docs/cache-policies.csv] [--plot docs/cache-policies.png]
 
 5,000 objects, 60,000 requests, sizes log-normal about 9 MB (1 to 125). A policy scores the seconds of generation that
-its hits saved, in per cent of what no cache at all would have spent. Two yardsticks know the future: `belady` evicts
-what saves least per byte and request until its next use; `bound` is the fractional relaxation, which nothing can beat
-(each reuse buys room for as long as it has to wait; the dearest per byte and request are bought first).
+its hits saved, in per cent of what no cache at all would have spent. Beside the policies that the cache offers stands
+one that it does not, W-TinyLFU with a window of 1 and of 20 % (`w_tinylfu.py`). Two yardsticks know the future:
+`belady-size` evicts what saves least per byte and request until its next use; `bound` is the fractional relaxation,
+which nothing can beat (each reuse buys room for as long as it has to wait; the dearest per byte and request are bought
+first).
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import count, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import policy_report
 from numpy.typing import NDArray
+from policy_report import Score
+from w_tinylfu import WTinyLFU
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "backend"))
 
@@ -26,6 +33,8 @@ from cache_manager import LRUCache
 from cache_policies import POLICIES
 
 OBJECTS, REQUESTS = 5_000, 60_000
+GENERATION, EXPORT = 124.0, 2.0
+"""Seconds that a shape takes on a slow machine, and a file made from it."""
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -55,6 +64,23 @@ def loop(rng: np.random.Generator) -> Ints:
     return np.cumsum(steps) % 200
 
 
+def visits(rng: np.random.Generator) -> Ints:
+    """Somebody comes for one object, asks for it three times on average, about 60 requests apart, and leaves it.
+
+    Half of the visitors come for any object, half for one that is popular (Zipf 1.0).
+    """
+    asks = rng.geometric(1 / 3, REQUESTS)
+    popular = zipf(rng, REQUESTS, 1.0)
+    objects = np.where(rng.random(REQUESTS) < 0.5, rng.integers(0, OBJECTS, REQUESTS), popular)
+    waits = np.repeat(rng.exponential(3.0, REQUESTS).cumsum(), asks)  # until a visitor comes
+    ends = asks.cumsum()
+    gaps = rng.exponential(60.0, ends[-1])
+    gaps[ends - asks] = 0.0
+    since = gaps.cumsum()
+    moments = waits + since - np.repeat(since[ends - asks], asks)
+    return np.repeat(objects, asks)[np.argsort(moments, kind="stable")][:REQUESTS]
+
+
 TRACES: dict[str, Callable[[np.random.Generator], Ints]] = {
     "zipf 0.8": lambda rng: zipf(rng, REQUESTS, 0.8),
     "zipf 1.0": lambda rng: zipf(rng, REQUESTS, 1.0),
@@ -62,22 +88,42 @@ TRACES: dict[str, Callable[[np.random.Generator], Ints]] = {
     "scan": scan,
     "shift": shift,
     "loop": loop,
+    "visits": visits,
 }
+ZIPF_LIKE = ("zipf 0.8", "zipf 1.0", "zipf 1.2", "scan", "shift")
+"""The traces of the mean: the other two ask what happens where popularity does not last."""
+
 COSTS: dict[str, Callable[[np.random.Generator, Floats], Floats]] = {
-    "flat": lambda rng, sizes: np.full(OBJECTS, 124.0),
-    "tiers": lambda rng, sizes: rng.choice([20.0, 60.0, 124.0], OBJECTS),
+    "flat": lambda rng, sizes: np.full(OBJECTS, GENERATION),
+    "tiers": lambda rng, sizes: rng.choice([20.0, 60.0, GENERATION], OBJECTS),
     "by size": lambda rng, sizes: 20.0 + 8.0 * sizes,
 }
 
 
-def saved_by(policy: str, capacity_mb: float, trace: Ints, sizes: Floats, costs: Floats) -> float:
-    """Drive the real cache; seconds saved as it counts them itself."""
-    now = [0.0]
-    cache = LRUCache(OBJECTS, capacity_mb, policy=policy, clock=lambda: now[0])  # type: ignore[arg-type]
+def offered(policy: str, capacity_mb: float) -> LRUCache:
+    """The real cache under one of its policies."""
+    return LRUCache(OBJECTS, capacity_mb, policy=policy, clock=count().__next__)  # type: ignore[arg-type]
+
+
+CONTENDERS: dict[str, Callable[[float], Any]] = {
+    **{policy: partial(offered, policy) for policy in POLICIES},
+    "w-tinylfu 1%": partial(WTinyLFU, window=0.01),
+    "w-tinylfu 20%": partial(WTinyLFU, window=0.2),
+}
+COLUMNS = [*CONTENDERS, "belady-size", "bound"]
+
+
+def some_sizes(rng: np.random.Generator) -> Floats:
+    """Megabytes per object, to the byte, as the cache counts them."""
+    sizes: Floats = np.clip(rng.lognormal(np.log(9.0), 0.8, OBJECTS), 1.0, 125.0)
+    return sizes.round(6)
+
+
+def saved_by(cache: Any, trace: Ints, sizes: Floats, costs: Floats) -> float:
+    """Drive the cache; seconds saved as it counts them itself."""
     names = [str(n) for n in range(OBJECTS)]
     megabytes, seconds = sizes.tolist(), costs.tolist()
     for n in trace.tolist():
-        now[0] += 1.0
         if cache.get(names[n]) is None:
             cache.set(names[n], True, megabytes[n], cost_seconds=seconds[n])
     return float(cache.stats["seconds_saved"])
@@ -127,149 +173,96 @@ def saved_at_most(capacity_mb: float, trace: Ints, sizes: Floats, costs: Floats)
     return float((fraction * value[order]).sum())
 
 
-def one_seed(seed: int, capacities: list[float]) -> list[dict[str, object]]:
-    """A row per trace, cost model, capacity and policy: per cent of the generation seconds saved."""
-    rows: list[dict[str, object]] = []
-    for trace_name, make_trace in TRACES.items():
-        rng = np.random.default_rng([seed, list(TRACES).index(trace_name)])
-        sizes: Floats = np.round(np.clip(rng.lognormal(np.log(9.0), 0.8, OBJECTS), 1.0, 125.0), 6)
-        trace = make_trace(rng)
-        for cost_name, make_costs in COSTS.items():
-            costs = make_costs(rng, sizes)
-            total = float(costs[trace].sum())
-            for capacity in capacities:
-                task: tuple[float, Ints, Floats, Floats] = (capacity, trace, sizes, costs)
-                scores: dict[str, float] = {policy: saved_by(policy, *task) for policy in POLICIES}
-                scores |= {"belady": saved_by_belady(*task), "bound": saved_at_most(*task)}
-                for policy, seconds in scores.items():
-                    rows.append(
-                        {
-                            **{"trace": trace_name, "cost": cost_name, "capacity_mb": capacity, "seed": seed},
-                            **{"policy": policy, "saved_percent": round(100 * seconds / total, 3)},
-                        }
-                    )
-    return rows
+def one_trace(task: tuple[int, str, list[float]]) -> list[Score]:
+    """Every cost model, capacity and contender on one trace."""
+    seed, name, capacities = task
+    rng = np.random.default_rng([seed, list(TRACES).index(name)])
+    sizes = some_sizes(rng)
+    trace = TRACES[name](rng)
+    scores = []
+    for cost_name, make_costs in COSTS.items():
+        costs = make_costs(rng, sizes)
+        total = float(costs[trace].sum())
+        for capacity in capacities:
+            seconds = {who: saved_by(make(capacity), trace, sizes, costs) for who, make in CONTENDERS.items()}
+            seconds["belady-size"] = saved_by_belady(capacity, trace, sizes, costs)
+            seconds["bound"] = saved_at_most(capacity, trace, sizes, costs)
+            for who, saved in seconds.items():
+                scores.append(Score(name, cost_name, capacity, who, seed, 100 * saved / total))
+    return scores
 
 
-def two_stages(seed: int, capacity_mb: float, policy: str, staged: bool) -> float:
-    """Per cent of generation seconds saved when 30 % of the requests want another format or size of the object.
+def two_stages(task: tuple[int, float]) -> list[Score]:
+    """Every policy of the cache when 30 % of the requests want another format or size of the object (one of five).
 
-    One stage keeps files; a file of a known object is generated again. Two stages keep the shape as well, in the same
-    memory, and a file is a conversion of two seconds.
+    In one stage a file is cached, and another file of the same object is generated anew. In two the shape is cached as
+    well, in the same memory, and another file is an export. The cache is asked as the server asks it, and times on a
+    clock that generation and export move what an entry cost.
     """
-    rng = np.random.default_rng(seed)
-    sizes = np.clip(rng.lognormal(np.log(9.0), 0.8, OBJECTS), 1.0, 125.0).tolist()
-    trace = zipf(rng, REQUESTS, 1.0).tolist()
+    seed, capacity = task
+    rng = np.random.default_rng([seed, len(TRACES)])
+    sizes = some_sizes(rng).tolist()
     variants = np.where(rng.random(REQUESTS) < 0.3, rng.integers(1, 6, REQUESTS), 0).tolist()
-    cache = LRUCache(10**6, capacity_mb, policy=policy)  # type: ignore[arg-type]
-    spent = 0.0
-    for n, variant in zip(trace, variants, strict=True):
-        if cache.get(f"file {n} {variant}") is not None:
-            continue
-        if not staged or cache.get(f"shape {n}") is None:
-            spent += 124.0
-            if staged:
-                cache.set(f"shape {n}", True, sizes[n], cost_seconds=124.0)
-        spent += 2.0
-        cache.set(f"file {n} {variant}", True, sizes[n], cost_seconds=2.0 if staged else 126.0)
-    return 100 * (1 - spent / (REQUESTS * 126.0))
+    requests = list(zip(zipf(rng, REQUESTS, 1.0).tolist(), variants, strict=True))
+    return [
+        Score("one stage" if stages == 1 else "two stages", "flat", capacity, policy, seed, saved)
+        for policy, stages in product(POLICIES, (1, 2))
+        for saved in [saved_in_stages(policy, stages, capacity, requests, sizes)]
+    ]
 
 
-def interval(values: list[float]) -> str:
-    """Mean and the half width of its 95 % interval over seeds."""
-    student = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36}
-    if len(values) not in student:
-        return f"{statistics.mean(values):5.1f}"
-    half = student[len(values)] * statistics.stdev(values) / len(values) ** 0.5
-    return f"{statistics.mean(values):5.1f} ±{half:4.1f}"
+def saved_in_stages(
+    policy: str, stages: int, capacity_mb: float, requests: list[tuple[int, int]], sizes: list[float]
+) -> float:
+    """Per cent of the seconds that no cache at all would have spent."""
+    now = 0.0
+    cache = LRUCache(10**6, capacity_mb, policy=policy, clock=lambda: now)  # type: ignore[arg-type]
+
+    def generate() -> bool:
+        nonlocal now
+        now += GENERATION
+        return True
+
+    for n, variant in requests:
+
+        def export(n: int = n) -> bool:
+            nonlocal now
+            if stages == 2:
+                cache.get_or_compute(f"shape {n}", generate, size_mb=sizes[n])
+            else:
+                generate()
+            now += EXPORT
+            return True
+
+        cache.get_or_compute(f"file {n} {variant}", export, size_mb=sizes[n])
+    return 100 * (1 - now / ((GENERATION + EXPORT) * len(requests)))
 
 
-def plot(rows: list[dict[str, object]], path: str) -> None:
-    """Mean saving over the traces for each policy, a panel per capacity, a group per cost model."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    capacities = sorted({float(str(row["capacity_mb"])) for row in rows})
-    policies = list(dict.fromkeys(str(row["policy"]) for row in rows))
-    groups = [(trace, "flat") for trace in TRACES] + [("zipf 1.0", cost) for cost in COSTS if cost != "flat"]
-    figure, panels = plt.subplots(len(capacities), 1, figsize=(9, 3.4 * len(capacities)), sharey=True, squeeze=False)
-    for panel, capacity in zip(panels[:, 0], capacities, strict=True):
-        for index, policy in enumerate(policies):
-            heights = [
-                statistics.mean(
-                    float(str(row["saved_percent"]))
-                    for row in rows
-                    if (row["trace"], row["cost"], row["capacity_mb"], row["policy"]) == (*group, capacity, policy)
-                )
-                for group in groups
-            ]
-            places = np.arange(len(groups)) + (index - len(policies) / 2) * 0.8 / len(policies)
-            panel.bar(places, heights, 0.8 / len(policies), label=policy, align="edge")
-        panel.set_xticks(range(len(groups)), [f"{trace}\n{cost}" for trace, cost in groups], fontsize=8)
-        panel.set_ylabel("generation seconds saved, %")
-        panel.set_title(f"{capacity:g} MB", loc="left", fontsize=10)
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0, 0].legend(ncols=len(policies), frameon=False, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+def simulate(seeds: int, capacities: list[float], jobs: int) -> Iterator[Score]:
+    """All there is to know."""
+    with ProcessPoolExecutor(jobs) as pool:
+        staged = pool.map(two_stages, product(range(seeds), capacities))
+        for scores in pool.map(one_trace, product(range(seeds), TRACES, [capacities])):
+            yield from scores
+        for scores in staged:
+            yield from scores
 
 
 def main() -> None:
-    """Run every seed and print one table per capacity."""
+    """Run every seed and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, choices=range(2, 11), help="2 to 10")
     parser.add_argument("--capacities", type=float, nargs="+", default=[512.0, 4000.0], metavar="MB")
-    parser.add_argument("--csv")
-    parser.add_argument("--plot")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    rows = [row for seed in range(options.seeds) for row in one_seed(seed, options.capacities)]
-    policies = [*POLICIES, "belady", "bound"]
-    for capacity in options.capacities:
-        print(f"\n{capacity:g} MB: generation seconds saved, %, mean of {options.seeds} seeds ± 95 % interval")
-        print("| trace | cost | " + " | ".join(policies) + " |\n|---|---|" + "---|" * len(policies))
-        for trace in TRACES:
-            for cost in COSTS:
-                cells = []
-                for policy in policies:
-                    where = (trace, cost, capacity, policy)
-                    cells.append(
-                        interval(
-                            [
-                                float(str(row["saved_percent"]))
-                                for row in rows
-                                if (row["trace"], row["cost"], row["capacity_mb"], row["policy"]) == where
-                            ]
-                        )
-                    )
-                print(f"| {trace} | {cost} | " + " | ".join(cells) + " |")
-        for cost in COSTS:
-            means = [
-                statistics.mean(
-                    float(str(row["saved_percent"]))
-                    for row in rows
-                    if row["trace"] != "loop"
-                    and (row["cost"], row["capacity_mb"], row["policy"]) == (cost, capacity, p)
-                )
-                for p in policies
-            ]
-            print(f"| **mean without loop** | {cost} | " + " | ".join(f"{mean:.1f}" for mean in means) + " |")
-    print("\nKeys in one stage and in two, 30 % of the requests for another format or size (zipf 1.0, 124 s)")
-    print("| MB | policy | one stage | two stages |\n|---|---|---|---|")
-    for capacity in options.capacities:
-        for policy in POLICIES:
-            scores = [
-                [two_stages(s, capacity, policy, staged) for s in range(options.seeds)] for staged in (False, True)
-            ]
-            print(f"| {capacity:g} | {policy} | {interval(scores[0])} | {interval(scores[1])} |")
+    table = policy_report.Table(simulate(options.seeds, options.capacities, options.jobs), ZIPF_LIKE)
+    table.print(options.capacities, list(TRACES), list(COSTS), COLUMNS, list(POLICIES))
     if options.csv:
-        with Path(options.csv).open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        table.save(options.csv)
     if options.plot:
-        plot(rows, options.plot)
+        table.plot(options.plot, options.capacities, list(TRACES), COLUMNS)
 
 
 if __name__ == "__main__":

@@ -83,18 +83,20 @@ def cached_result(
     enabled: bool | Callable[[], bool] = True,
     *,
     cache: LRUCache | None = None,
+    prefix: str = "",
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Cached[P, Coroutine[Any, Any, R]]]:
     """Remember the results of a coroutine function.
 
     `cache_key_fn(*args, **kwargs)` replaces the default key: a str is taken as it is, None goes past the cache.
     `ttl_seconds` None: the cache's default. `enabled` may be a function, asked at every call. `cache` None: what
-    `get_cache()` gives at the call. Calls of equal key under way at once run once; an error reaches all, unstored.
+    `get_cache()` gives at the call. `prefix` begins every key, so that `cache.delete_prefix(prefix)` forgets what all
+    functions of that prefix gave. Calls of equal key under way at once run once; an error reaches all, unstored.
     """
 
     def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> Cached[P, Coroutine[Any, Any, R]]:
         if not inspect.iscoroutinefunction(function):
             raise TypeError(f"cached_result needs an async def, not {function!r}; use cached_result_sync")
-        caching = _Caching(function, cache_key_fn, enabled, cache)
+        caching = _Caching(function, cache_key_fn, enabled, cache, prefix)
 
         @functools.wraps(function)
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -114,6 +116,7 @@ def cached_result_sync(
     enabled: bool | Callable[[], bool] = True,
     *,
     cache: LRUCache | None = None,
+    prefix: str = "",
 ) -> Callable[[Callable[P, R]], Cached[P, R]]:
     """`cached_result` for plain functions; refuses coroutine and generator functions, whose results serve once."""
 
@@ -124,7 +127,7 @@ def cached_result_sync(
             raise TypeError(f"{function!r} is a generator; what it gives can be used only once")
         if not callable(function):
             raise TypeError(f"{function!r} is not a function; @classmethod and @property go above cached_result_sync")
-        caching = _Caching(function, cache_key_fn, enabled, cache)
+        caching = _Caching(function, cache_key_fn, enabled, cache, prefix)
 
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -150,13 +153,15 @@ class _Caching(Generic[P, R]):
         key_function: Callable[..., Any] | None,
         enabled: bool | Callable[[], bool],
         cache: LRUCache | None,
+        prefix: str,
     ) -> None:
         name = f"{function.__module__}.{function.__qualname__}"
         _times_decorated[name] += 1  # closures, lambdas and reloaded modules use a name again
         if _times_decorated[name] > 1:
             name += f"#{_times_decorated[name]}"
         self.function = function
-        self.prefix = f"{name}:"
+        self.group = prefix
+        self.prefix = f"{prefix}{name}:"
         self.signature = inspect.signature(function)
         self.key_function = key_function
         self.enabled = enabled
@@ -175,7 +180,9 @@ class _Caching(Generic[P, R]):
         try:
             if self.key_function is not None:
                 chosen = self.key_function(*args, **kwargs)
-                return chosen if chosen is None or isinstance(chosen, str) else self.prefix + digest(chosen)
+                if chosen is None:
+                    return None
+                return self.group + chosen if isinstance(chosen, str) else self.prefix + digest(chosen)
             call = self.signature.bind(*args, **kwargs)
             call.apply_defaults()
             return self.prefix + digest(call.arguments)

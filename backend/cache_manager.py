@@ -10,13 +10,13 @@
     >>> cache.stats["hits"], cache.stats["misses"], cache.stats["seconds_saved"]
     (1, 1, 124.0)
 
-Design. One map holds one slot per key, and the map is the policy (`cache_policies`): `used(key)` notes a use, `evict()`
-gives up the slot that is worth least. A second structure, the agenda of deadlines, knows who expires next. One
-re-entrant lock guards all of it. These hold whenever the lock is free, and the tests call them by name:
+Design. One map holds one slot per key, and the map is the policy (`cache_policies`): `used` notes a use, `popitem`
+gives up the slot that is worth least. Beside it, `Deadlines` knows who expires next. One re-entrant lock guards all of
+it. These hold whenever the lock is free, and the tests call them by name:
 
     Bounds      the sizes of all slots sum to `_bytes`, at most `_max_bytes`; there are at most `_max_size` slots.
     One cause   a slot that was ever stored is still there or has left for exactly one `Reason`: the counters add up.
-    Cover       the agenda names every slot that has a deadline, too early perhaps, never too late.
+    Cover       a slot whose deadline is before the horizon stands in the heap of deadlines; none is due before `next`.
     Freshness   what is returned was stored before its deadline and after the last `delete` or `clear` of its key.
     One flight  a key is computed once at a time, unless a `set`, `delete` or `clear` made the run under way stale.
 
@@ -48,7 +48,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, TypeVar, cast, get_args
 
 from cache_flights import ABANDONED, CircularComputationError, Flight
-from cache_policies import POLICIES, Agenda, PolicyName, Slot
+from cache_policies import POLICIES, Deadlines, PolicyName, Slot
 from cache_sizes import deep_size
 
 __all__ = ["CacheEntry", "CircularComputationError", "LRUCache", "clear_cache", "deep_size", "get_cache"]
@@ -123,7 +123,7 @@ class LRUCache:
         self._flights: dict[str, Flight] = {}
         self._most_bytes = 0
         self._entries = POLICIES[policy]()
-        self._deadlines = Agenda(self._entries, "deadline")
+        self._deadlines = Deadlines(self._entries)
         self._bytes = 0
         self._busy = False
         self._postponed: deque[Callable[[], object]] = deque()
@@ -137,27 +137,30 @@ class LRUCache:
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value under `key`, or `default`. Counts a hit or a miss, and a hit as a use."""
-        gone: Gone = []
         self._acquire()  # a `with` would take as long again as the lock itself
         try:
             slot = self._entries.get(key)
-            if slot is not None and slot.deadline > self._clock():
-                slot.access_count += 1
-                self._hits += 1
-                self._seconds_saved += slot.cost
-                if not self._busy:
-                    self._entries.used(key)
-                return slot.value
+            if slot is not None and slot.stored + slot.ttl > self._clock():
+                return self._hit(key, slot)
             self._misses += 1
-            if slot is not None and not self._busy:
-                self._remove(key, "expired", gone)
-        except KeyError:  # of `used`: a finaliser has just removed it
-            return slot.value if slot is not None else default
         finally:
             self._release()
-        if gone:
-            self._part_with(gone)
+        if slot is not None and not self._busy:
+            with self._writing() as gone:
+                if self._entries.get(key) is slot:
+                    self._remove(key, "expired", gone)
         return default
+
+    def _hit(self, key: str, slot: Slot) -> Any:
+        slot.access_count += 1
+        self._hits += 1
+        self._seconds_saved += slot.cost
+        try:  # `suppress` would take as long again as the rest
+            if not self._busy:
+                self._entries.used(key)
+        except KeyError:  # a finaliser has just removed it
+            pass
+        return slot.value
 
     def peek(self, key: str, default: Any = None) -> Any:
         """The value under `key`, or `default`, without a trace: neither counted nor a use."""
@@ -182,7 +185,6 @@ class LRUCache:
         value: Any,
         size_mb: float | None = None,
         ttl_seconds: float | None = None,
-        *,
         cost_seconds: float | None = None,
         _flight: Flight | None = None,
     ) -> bool:
@@ -192,26 +194,30 @@ class LRUCache:
         what it took to make, for the policy and for `seconds_saved`. (`_flight` is for `get_or_compute` alone: its
         result is stored only if the flight still has its claim on the key.)
         """
-        size = deep_size(value) if size_mb is None else _bytes("size_mb", size_mb)
-        ttl = None if ttl_seconds is None else _quantity("ttl_seconds", ttl_seconds)
-        cost = 0.0 if cost_seconds is None else _quantity("cost_seconds", cost_seconds)
+        slot = Slot()
+        slot.value = value
+        if size_mb is not None:
+            slot.size = size = _bytes("size_mb", size_mb)
+        else:
+            slot.size = size = len(value) if type(value) is bytes else deep_size(value)
+        slot.cost = 0.0 if cost_seconds is None else _quantity("cost_seconds", cost_seconds)
+        slot.access_count = 0
+        slot.stored = now = self._clock()
+        slot.ttl = ttl = self._default_ttl if ttl_seconds is None else _quantity("ttl_seconds", ttl_seconds)
         gone: Gone = []
         self._acquire()
         if self._busy:
-            self._postponed.append(
-                partial(self.set, key, value, size_mb, ttl_seconds, cost_seconds=cost, _flight=_flight)
-            )
+            self._postponed.append(partial(self.set, key, value, size_mb, ttl_seconds, cost_seconds, _flight))
             self._release()
             return True
         self._busy = True
         try:
-            if _flight is None:
-                self._flights.pop(key, None)
-            elif not self._retire(key, _flight):
+            if (self._flights or _flight) and not self._retire(key, _flight):
                 return False
-            entries, deadlines, now = self._entries, self._deadlines, self._clock()
-            if deadlines.heap and deadlines.heap[0][0] <= now:
+            entries, deadlines = self._entries, self._deadlines
+            if deadlines.next <= now:
                 self._drop_expired(now, gone)
+            # The two usual ways to leave stand here as in `_remove` and `_evict`: a call takes as long as the deed.
             old = entries.pop(key, None)
             if old is not None:
                 self._bytes -= old.size
@@ -221,28 +227,24 @@ class LRUCache:
             if size > self._largest:
                 self._rejected += 1
                 return False
-            if len(entries) >= self._max_size or self._bytes + size > self._max_bytes:
-                self._make_room(self._max_size - 1, self._max_bytes - size, gone)
-            slot = Slot()
-            slot.value = value
-            slot.size = size
-            slot.cost = cost
-            slot.access_count = 0
-            slot.stored = now
-            if ttl is None:
-                ttl = self._default_ttl
-            slot.deadline = deadline = inf if ttl is None else now + ttl
+            if len(entries) >= self._max_size:
+                victim, worst = entries.popitem(False)
+                self._bytes -= worst.size
+                self._left["count"] += 1
+                gone.append((victim, worst, "count"))
+            while (held := self._bytes + size) > self._max_bytes:
+                self._evict("size", gone)
             entries[key] = slot
-            self._bytes += size
-            if self._bytes > self._most_bytes:
-                self._most_bytes = self._bytes
-            if deadline < inf and (old is None or old.deadline > deadline):
-                deadlines.add(deadline, now, key)
+            self._bytes = held
+            if held > self._most_bytes:
+                self._most_bytes = held
+            if (deadline := now + ttl) < deadlines.horizon:
+                deadlines.add(deadline, key)
             return True
         finally:
             self._busy = False
             self._release()
-            if gone or self._postponed:
+            if self._postponed or (gone and self._on_evict is not None):
                 self._part_with(gone)
 
     @contextmanager
@@ -272,19 +274,16 @@ class LRUCache:
             self._left[reason] += 1
             gone.append((key, slot, reason))
 
-    def _drop_expired(self, now: float, gone: Gone) -> None:
-        while (key := self._deadlines.first(now)) is not None:
-            self._remove(key, "expired", gone)
+    def _evict(self, reason: Reason, gone: Gone) -> None:
+        """Take out the slot that is worth least."""
+        key, slot = self._entries.popitem(False)
+        self._bytes -= slot.size
+        self._left[reason] += 1
+        gone.append((key, slot, reason))
 
-    def _make_room(self, count: int, size: int, gone: Gone) -> None:
-        """Evict until at most `count` entries are left and at most `size` bytes."""
-        entries = self._entries
-        while (crowded := len(entries) > count) or self._bytes > size:
-            reason: Reason = "count" if crowded else "size"
-            key, slot = entries.evict()
-            self._bytes -= slot.size
-            self._left[reason] += 1
-            gone.append((key, slot, reason))
+    def _drop_expired(self, now: float, gone: Gone) -> None:
+        for key in self._deadlines.expired(now):
+            self._remove(key, "expired", gone)
 
     def delete(self, key: str) -> bool:
         """Remove one entry; False if there was none. A computation of it under way will not be stored."""
@@ -312,21 +311,23 @@ class LRUCache:
                 del self._flights[key]
             for key in [key for key in self._entries if key.startswith(prefix)]:
                 self._remove(key, reason, gone)
-            self._deadlines.weed()
         return len(gone)
 
     def _part_with(self, gone: Gone) -> None:
         """Tell the listener, and let in the writes that had to wait. The lock is free; what left dies with the list."""
-        while self._postponed:
-            with suppress(IndexError):  # another thread was faster
-                self._postponed.popleft()()
-        if self._on_evict is None:
-            return
-        for key, slot, reason in gone:
-            try:
-                self._on_evict(key, slot.value, reason)
-            except Exception:
-                logger.exception("on_evict failed for %r (%s)", key, reason)
+        with suppress(IndexError):  # none is left
+            while True:
+                self._guarded(self._postponed.popleft())
+        if self._on_evict is not None:
+            for key, slot, reason in gone:
+                self._guarded(partial(self._on_evict, key, slot.value, reason))
+
+    def _guarded(self, action: Callable[[], object]) -> None:
+        """Run what the call under way is not about: its failure must not become that call's."""
+        try:
+            action()
+        except Exception:
+            logger.exception("failed after the call that caused it: %r", action)
 
     # Computing once
 
@@ -400,8 +401,7 @@ class LRUCache:
         with self._lock:
             slot = self._entries.get(key)
             if slot is not None and slot.deadline > self._clock():
-                self.get(key)
-                return None, False, slot.value
+                return None, False, self._hit(key, slot)
             mine = Flight(self._clock(), loop_thread)
             flight = self._flights.setdefault(key, mine)
             if flight is mine:
@@ -422,16 +422,16 @@ class LRUCache:
     def _land(self, key: str, flight: Flight, value: V, size_mb: float | None, ttl_seconds: float | None) -> V:
         """Store the result unless the flight is stale, then hand it to those who wait."""
         flight.cost = self._clock() - flight.began
-        self.set(key, value, size_mb, ttl_seconds, cost_seconds=flight.cost, _flight=flight)
+        self.set(key, value, size_mb, ttl_seconds, flight.cost, flight)
         flight.future.set_result(value)
         return value
 
-    def _retire(self, key: str, flight: Flight) -> bool:
-        """End the flight's claim on its key; False if it had lost it: a `set`, `delete` or `clear` came between."""
-        current = self._flights.get(key) is flight
-        if current:
-            del self._flights[key]
-        return current
+    def _retire(self, key: str, flight: Flight | None) -> bool:
+        """End the claim on the key; False if this flight had lost it: a `set`, `delete` or `clear` came between."""
+        if flight is not None and self._flights.get(key) is not flight:
+            return False
+        self._flights.pop(key, None)
+        return True
 
     def _joined(self, flight: Flight, value: Any) -> None:
         """Count a call that waited, unless it has to begin again."""
@@ -455,12 +455,12 @@ class LRUCache:
     @property
     def default_ttl_seconds(self) -> float | None:
         """Lifetime of what is stored without one; None: until evicted."""
-        return self._default_ttl
+        return None if self._default_ttl == inf else self._default_ttl
 
     def get_config(self) -> dict[str, Any]:
         """max_size, max_memory_mb, default_ttl_seconds and policy, all of one moment."""
         with self._lock:
-            size, max_bytes, ttl = self._max_size, self._max_bytes, self._default_ttl
+            size, max_bytes, ttl = self._max_size, self._max_bytes, self.default_ttl_seconds
         return {
             "max_size": size,
             "max_memory_mb": max_bytes / MB,
@@ -484,11 +484,14 @@ class LRUCache:
         if self._interrupts(lambda: self.update_config(max_size, max_memory_mb, default_ttl_seconds)):
             return
         with self._writing() as gone:
-            if default_ttl_seconds is not UNCHANGED:
+            if ttl is not None:
                 self._default_ttl = ttl
             self._bound(self._max_size if count is None else count, self._max_bytes if size is None else size)
             self._drop_expired(self._clock(), gone)
-            self._make_room(self._max_size if self._max_bytes else 0, self._max_bytes, gone)
+            while len(self) > (self._max_size if self._max_bytes else 0):
+                self._evict("count", gone)
+            while self._bytes > self._max_bytes:
+                self._evict("size", gone)
 
     @property
     def stats(self) -> Mapping[str, Any]:
@@ -613,8 +616,8 @@ def _count(name: str, value: Any) -> int:
     return value
 
 
-def _lifetime(name: str, seconds: Any) -> float | None:
-    return None if seconds is None else _quantity(name, seconds)
+def _lifetime(name: str, seconds: Any) -> float:
+    return inf if seconds is None else _quantity(name, seconds)
 
 
 def _check_terms(size_mb: Any, ttl_seconds: Any) -> None:

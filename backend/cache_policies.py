@@ -1,17 +1,16 @@
 """Who leaves the cache when there is no room: its map is its policy.
 
-A policy is an `OrderedDict` from keys to slots with two operations more: `used(key)` notes a use of a key that is
-there, after its `access_count` has risen, and `evict()` takes out the slot that is worth least. `cache_manager` does
-everything else: it holds the lock, and nothing interrupts an `evict` or a store.
+A policy is an `OrderedDict` from keys to slots whose first item is worth least: `popitem(last=False)` takes it out, and
+`used(key)` notes a use of a key that is there, after its `access_count` has risen. `cache_manager` does everything
+else: it holds the lock, and nothing interrupts a `popitem` or a store.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from heapq import heappop, heappush, heapreplace
-from math import inf, log2
-from operator import attrgetter
+from collections.abc import Iterator, Mapping
+from heapq import heapify, heappop, heappush, heapreplace
+from math import inf, log2, nextafter
 from typing import Any, Final, Literal
 
 PolicyName = Literal["lru", "gdsf", "lfu"]
@@ -20,60 +19,67 @@ PolicyName = Literal["lru", "gdsf", "lfu"]
 class Slot:
     """One stored value. Filled in by its maker: an `__init__` would cost as much as the rest of a store."""
 
-    __slots__ = ("access_count", "cost", "deadline", "rank", "size", "stored", "value")
+    __slots__ = ("access_count", "cost", "rank", "size", "stored", "ttl", "value")
     value: Any
     size: int  # bytes
-    stored: float  # seconds of the cache's clock, as is the deadline
-    deadline: float  # inf: never
+    stored: float  # seconds of the cache's clock
+    ttl: float  # seconds from then, inf for ever; many slots share one such number, while deadlines would be many
     access_count: int
     cost: float  # seconds it took to make; 0 where nobody said
     rank: float  # its worth, where the policy goes by worth
 
+    @property
+    def deadline(self) -> float:
+        """When its time is up, on the cache's clock."""
+        return self.stored + self.ttl
 
-class Agenda:
-    """A lazy heap: which slot's rank comes first, the one stored earlier among equals?
 
-    A slot may stand in it too early, never too late (Cover), and may be gone or stand in it twice: whoever comes to the
-    top is looked up and put right. So a rank that rises, as it does at every use, costs nothing until then. A rank of
-    inf never comes.
+class Deadlines:
+    """Who expires next? It sorts no more deadlines than it must, as most entries leave before they expire.
+
+    Whose deadline is before the `horizon` stands in a heap (Cover); nobody else does. When the horizon is reached, at
+    least half of all the deadlines move into the heap: so the work is spread over as many entries as have died since.
+    An item whose slot is gone, or was stored again, is passed over: nobody has to tell who leaves.
     """
 
-    __slots__ = ("_limit", "_rank", "_slots", "heap")
+    __slots__ = ("_limit", "_slots", "heap", "horizon", "next")
 
-    def __init__(self, slots: Mapping[str, Slot], rank: str) -> None:
+    def __init__(self, slots: Mapping[str, Slot]) -> None:
         self._slots = slots
-        self._rank: Callable[[Slot], float] = attrgetter(rank)
-        self.heap: list[tuple[float, float, str]] = []
+        self.heap: list[tuple[float, str]] = []
+        self.horizon = inf
+        self.next = inf  # nobody expires before
         self._limit = 64
 
-    def add(self, rank: float, stored: float, key: str) -> None:
-        """Note a slot that is new, or whose rank has fallen."""
-        heappush(self.heap, (rank, stored, key))
+    def add(self, deadline: float, key: str) -> None:
+        """Note a slot that has just been stored, if its deadline is before the horizon."""
+        heappush(self.heap, (deadline, key))
+        self.next = min(self.next, deadline)
         if len(self.heap) > self._limit:
-            self.weed()
+            self._look_ahead(-inf)
 
-    def weed(self) -> None:
-        """Leave one item per slot: so rarely that it adds little to an `add`, so often that it bounds the memory."""
-        rank = self._rank
-        self.heap = [(by, slot.stored, key) for key, slot in self._slots.items() if (by := rank(slot)) < inf]
-        self.heap.sort()  # a sorted list is a heap
-        self._limit = 3 * len(self._slots) + 64
-
-    def first(self, limit: float = inf) -> str | None:
-        """Take out the key whose rank comes first, if that is not above `limit`."""
-        heap = self.heap
-        while heap and heap[0][0] <= limit:
-            noted = heap[0]
-            key = noted[2]
+    def expired(self, now: float) -> Iterator[str]:
+        """The keys whose time is up; each must have left before the next is asked for."""
+        if self.horizon <= now:
+            self._look_ahead(now)
+        while self.heap and self.heap[0][0] <= now:
+            deadline, key = heappop(self.heap)
             slot = self._slots.get(key)
-            if slot is None or self._rank(slot) == inf:
-                heappop(heap)
-            elif (now := (self._rank(slot), slot.stored, key)) > noted:
-                heapreplace(heap, now)
-            else:
-                heappop(heap)
-                return key
-        return None
+            if slot is not None and slot.deadline == deadline:
+                yield key
+        self._expect()
+
+    def _look_ahead(self, now: float) -> None:
+        """Put the horizon behind `now` and behind half of the deadlines."""
+        deadlines = sorted(slot.deadline for slot in self._slots.values() if slot.deadline < inf)
+        self.horizon = nextafter(max(now, deadlines[len(deadlines) // 2]), inf) if deadlines else inf
+        self.heap = [(slot.deadline, key) for key, slot in self._slots.items() if slot.deadline < self.horizon]
+        heapify(self.heap)
+        self._limit = 2 * len(self.heap) + 64
+        self._expect()
+
+    def _expect(self) -> None:
+        self.next = self.heap[0][0] if self.heap else self.horizon
 
 
 class LRU(OrderedDict[str, Slot]):
@@ -81,17 +87,18 @@ class LRU(OrderedDict[str, Slot]):
 
     used = OrderedDict.move_to_end
 
-    def evict(self) -> tuple[str, Slot]:
-        """Take out the slot that is worth least; the map must not be empty."""
-        return self.popitem(last=False)
-
 
 class _Worth(LRU):
-    """Least worth first, where a slot's worth is its `rank` and rises with every use."""
+    """Least worth first, where a slot's worth is its `rank` and rises with every use.
+
+    A lazy heap: a slot may stand in it too low, never too high (Order), and may be gone or stand in it twice. Whoever
+    comes to the top is looked up and put right, so a rank that rises costs nothing until then. Among equals the one
+    stored earlier comes first.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._worth = Agenda(self, "rank")
+        self.heap: list[tuple[float, float, str]] = []
 
     def _appraise(self, key: str, slot: Slot, uses: int) -> None:
         """Set the rank; `uses` since it was stored, which was the first."""
@@ -100,16 +107,28 @@ class _Worth(LRU):
     def __setitem__(self, key: str, slot: Slot) -> None:
         self._appraise(key, slot, 1)
         super().__setitem__(key, slot)
-        self._worth.add(slot.rank, slot.stored, key)
+        heappush(self.heap, (slot.rank, slot.stored, key))
+        if len(self.heap) > 3 * len(self) + 64:
+            self.heap = [(slot.rank, slot.stored, key) for key, slot in self.items()]
+            heapify(self.heap)
 
     def used(self, key: str) -> None:  # type: ignore[override]
         slot = self[key]
         self._appraise(key, slot, 1 + slot.access_count)
 
-    def evict(self) -> tuple[str, Slot]:
-        key = self._worth.first()
-        assert key is not None, "every slot is on the agenda"
-        return key, self.pop(key)
+    def popitem(self, last: bool = False) -> tuple[str, Slot]:
+        """Take out the slot that is worth least."""
+        heap = self.heap
+        while True:
+            noted = heap[0]
+            slot = self.get(noted[2])
+            if slot is None:
+                heappop(heap)
+            elif (now := (slot.rank, slot.stored, noted[2])) > noted:
+                heapreplace(heap, now)
+            else:
+                heappop(heap)
+                return noted[2], self.pop(noted[2])
 
 
 class GDSF(_Worth):
@@ -124,9 +143,9 @@ class GDSF(_Worth):
     def _appraise(self, key: str, slot: Slot, uses: int) -> None:
         slot.rank = self._age + uses * _density(slot)
 
-    def evict(self) -> tuple[str, Slot]:
+    def popitem(self, last: bool = False) -> tuple[str, Slot]:
         """As declared, and the age follows."""
-        key, slot = super().evict()
+        key, slot = super().popitem()
         self._age = slot.rank
         return key, slot
 

@@ -57,7 +57,9 @@ class OrfeasUnifiedServer:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings = settings or load_settings()
         self.storage = Storage(settings.data_dir, settings.uploads_dir, settings.outputs_dir)
-        self.lru_cache = get_cache(settings.cache_max_size, settings.cache_max_memory_mb, settings.cache_ttl_seconds)
+        self.lru_cache = get_cache(
+            settings.cache_max_size, settings.cache_max_memory_mb, settings.cache_ttl_seconds, settings.cache_policy
+        )
         self.result_cache: dict[str, Any] = {}
         self.cache = ResultCache(
             self.lru_cache,

@@ -14,6 +14,8 @@ from typing import Any
 
 from dotenv import dotenv_values
 
+from cache_policies import POLICIES, PolicyName
+
 ROOT = Path(__file__).resolve().parent.parent
 """The top of the repository: holds `.env`; relative folders start here, whatever the working directory."""
 
@@ -119,6 +121,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("CACHE_MAX_MEMORY_MB", "512", "a number from 0 to 1000000", _number(0, 10**6)),
     Variable("CACHE_TTL_SECONDS", "86400", "a number of seconds, 0 or more; 0 or empty: never", _ttl),
     Variable("DISABLE_RESULT_CACHE", "0", _FLAG, _flag),
+    Variable("CACHE_POLICY", "lru", " or ".join(POLICIES), _choice(*POLICIES)),
     Variable("CACHE_BACKEND", "lru", "lru or dict", _choice("lru", "dict")),
     Variable("ORFEAS_HOST", "127.0.0.1", "a host name or an IP address", _host),
     Variable("ORFEAS_PORT", "5000", _WHOLE(0, 65535) + "; 0: any free one", _whole(0, 65535)),
@@ -161,6 +164,7 @@ class Settings:
     cache_max_memory_mb: float
     cache_ttl_seconds: float | None
     disable_result_cache: bool
+    cache_policy: PolicyName
     cache_backend: str
     host: str
     port: int

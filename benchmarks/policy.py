@@ -3,11 +3,11 @@
     python benchmarks/policy.py [--seeds 5] [--csv docs/cache-policies.csv] [--plot docs/cache-policies.png]
 
 5,000 objects, 60,000 requests, sizes log-normal about 9 MB (1 to 125). A policy scores the seconds of generation that
-its hits saved, in per cent of what no cache at all would have spent. Beside the policies that the cache offers stands
-one that it does not, W-TinyLFU with a window of 1 and of 20 % (`w_tinylfu.py`). Two yardsticks know the future:
-`belady-size` evicts what saves least per byte and request until its next use; `bound` is the fractional relaxation,
-which nothing can beat (each reuse buys room for as long as it has to wait; the dearest per byte and request are bought
-first).
+its hits saved, in per cent of what no cache at all would have spent. Beside the policies that the cache offers stand
+three forms of one that it does not, W-TinyLFU (`wtinylfu.py`): segmented, and by samples with a window of 1 and of
+20 %. Two yardsticks know the future: `belady-size` evicts what saves least per byte and request until its next use;
+`bound` is the fractional relaxation, which nothing can beat (each reuse buys room for as long as it has to wait; the
+dearest per byte and request are bought first).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 import policy_report
 from numpy.typing import NDArray
 from policy_report import Score
-from w_tinylfu import WTinyLFU
+from wtinylfu import SampledWTinyLFU, WTinyLFU
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "backend"))
 
@@ -107,8 +107,9 @@ def offered(policy: str, capacity_mb: float) -> LRUCache:
 
 CONTENDERS: dict[str, Callable[[float], Any]] = {
     **{policy: partial(offered, policy) for policy in POLICIES},
-    "w-tinylfu 1%": partial(WTinyLFU, window=0.01),
-    "w-tinylfu 20%": partial(WTinyLFU, window=0.2),
+    "w-tinylfu": partial(WTinyLFU, sample=50),
+    "sampled 1%": partial(SampledWTinyLFU, window=0.01),
+    "sampled 20%": partial(SampledWTinyLFU, window=0.2),
 }
 COLUMNS = [*CONTENDERS, "belady-size", "bound"]
 

@@ -107,9 +107,11 @@ class Table:
         matplotlib.use("Agg")
         import matplotlib.pyplot as plt
 
-        marks = dict(zip(columns, ["o", "s", "D", "^", "v", "|", "|"], strict=True))
+        marks = dict(zip(columns, ["o", "s", "D", "X", "^", "v", "|", "|"], strict=True))
         colours = dict(
-            zip(columns, ["#7f7f7f", "#0072b2", "#d55e00", "#009e73", "#8fd3bd", "#999999", "k"], strict=True)
+            zip(
+                columns, ["#7f7f7f", "#0072b2", "#d55e00", "#005f45", "#009e73", "#8fd3bd", "#999999", "k"], strict=True
+            )
         )
         lines = [*traces, MEAN]
         figure, panels = plt.subplots(1, len(capacities), figsize=(11, 6.4), sharey=True, squeeze=False)

@@ -4,24 +4,27 @@ import asyncio
 import enum
 import io
 import logging
+import re
 import subprocess
 import sys
 import threading
 from collections import OrderedDict, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import cache_decorator
 import cache_manager
 from cache_decorator import UnkeyableError, cached_result, cached_result_sync, digest
 from cache_manager import LRUCache
@@ -32,6 +35,8 @@ Place = namedtuple("Place", "x y")
 
 class Colour(enum.Enum):
     RED = 1
+    BLUE = 2
+    BOTH = (1, 2)
 
 
 class Paint(enum.Enum):
@@ -52,6 +57,15 @@ class Options:
 class Others:
     quality: int
     seed: int = 0
+
+
+class Outer:
+    class Inner:
+        pass
+
+    @staticmethod
+    def helper():
+        pass
 
 
 def helper():
@@ -87,9 +101,9 @@ class TestDigest:
             *([], (), {}, set(), frozenset(), OrderedDict(), [1], (1,), {1}, frozenset({1}), {1: 1}, [[1]], [(1,)]),
             *(("a|b",), ("a", "b"), ("ab",), ["a", ["b"]], ["a", "b", []], {"a": "b"}, [("a", "b")]),
             *(OrderedDict(a=1, b=2), OrderedDict(b=2, a=1), {"a": 1, "b": 2}),
-            *(Colour.RED, Paint.RED, Level.ONE, Colour, Paint, int, helper, len),
-            *(Point(1, 2), Place(1, 2), (1, 2), Options(1), Options(1, 1), Others(1)),
-            *(PurePosixPath("a"), PureWindowsPath("a"), "a", Path("a"), Path("/a")),
+            *(Colour.RED, Colour.BLUE, Colour.BOTH, Paint.RED, Level.ONE, Colour, Paint, int, helper, len),
+            *(Point(1, 2), Point(1, 3), Place(1, 2), (1, 2), Options(1), Options(1, 1), Others(1)),
+            *(PurePosixPath("a"), PureWindowsPath("a"), Path("\udcff"), "a", Path("a"), Path("/a")),
             *(Decimal("1"), Decimal("1.0"), Fraction(1), UUID(int=1), range(1), range(0, 2)),
             *(date(2024, 1, 1), datetime(2024, 1, 1), datetime(2024, 1, 1, tzinfo=UTC), timedelta(1)),
             *(datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=1))), datetime(2024, 1, 1, fold=1)),
@@ -127,6 +141,9 @@ class TestDigest:
         turned = Image.open(file)
         turned.info["exif"] = b"turned"
         assert digest(turned) != digest(picture)
+        whole, part = (Image.new("P", (2, 2)) for _ in range(2))
+        part.info["transparency"] = 0
+        assert digest(whole) != digest(part)
         red, blue = (Image.new("P", (2, 2)) for _ in range(2))
         red.putpalette([255, 0, 0])
         blue.putpalette([0, 0, 255])
@@ -140,8 +157,13 @@ class TestDigest:
             def __cache_key__(self):
                 return self.revision
 
+        class Other(Model):
+            pass
+
         assert digest(Model("a")) == digest(Model("a")) != digest(Model("b"))
         assert digest(Model("a")) != digest("a")
+        assert digest(Model("a")) != digest(Other("a"))
+        assert digest(Model(["a"])) == digest(Model(["a"])) != digest(Model(["b"]))
 
     def test_local_classes_of_one_name_are_two(self):
         def make():
@@ -154,8 +176,28 @@ class TestDigest:
         first, second = make(), make()
         assert digest(first()) == digest(first()) != digest(second())
 
-    def test_never_by_text_or_address(self):
+    def test_arrays_of_objects_count_by_shape_and_content(self):
+        arrays = [np.array(rows, dtype=object) for rows in (["a", "b"], ["a", "c"], [["a", "b"]], [["a"], ["b"]], [])]
+        arrays += [np.empty((0, 2), dtype=object), np.empty((0, 3), dtype=object)]
+        assert len({digest(array) for array in arrays}) == len(arrays)
+
+    def test_what_stands_in_a_class_is_found_by_its_name(self):
+        assert digest(Outer.Inner) == digest(Outer.Inner) != digest(Outer)
+        assert "#" not in cache_decorator._class_name(Outer.Inner)
+        assert digest(Outer.helper) == digest(Outer.helper)
+
+    def test_time_zones(self):
         class Zone(tzinfo):
+            pass
+
+        zones = (UTC, timezone(timedelta(hours=1)), ZoneInfo("UTC"), ZoneInfo("Europe/Paris"), None)
+        for kind in (lambda zone: datetime(2024, 1, 1, tzinfo=zone), lambda zone: time(1, tzinfo=zone)):
+            assert len({digest(kind(zone)) for zone in zones}) == len(zones)
+            with pytest.raises(UnkeyableError, match=r"time zone of type .*Zone"):
+                digest(kind(Zone()))
+
+    def test_never_by_text_or_address(self):
+        class Pair(tuple):
             pass
 
         around = []
@@ -169,8 +211,9 @@ class TestDigest:
             [object()],
             io.BytesIO(),
             partial(helper),
+            Pair((1, 2)),
         ):
-            with pytest.raises(UnkeyableError):
+            with pytest.raises(UnkeyableError, match=r"^(no key for a value of type|a container that contains itself)"):
                 digest(unknown)
         for masked in (np.ma.masked_array([1], [True]), torch.zeros(2).to_sparse()):
             with pytest.raises(UnkeyableError):
@@ -263,6 +306,18 @@ class TestSync:
         function("past"), function("past")
         assert runs == ["A", "past", "past"]
         assert function.cache_key("A") == "a"
+        assert cached_result_sync(lambda *, n: f"{n}")(lambda *, n: n).cache_key(n=5) == "5"
+
+    def test_a_prefix_of_its_own(self, cache):
+        mesh = cached_result_sync(cache=cache, prefix="mesh/")(lambda n: [n])
+        named = cached_result_sync(lambda n: f"named {n}", cache=cache, prefix="mesh/")(lambda n: [n])
+        other = cached_result_sync(cache=cache)(lambda n: [n])
+        mesh(1), named(1), other(1)
+        assert named.cache_key(1) == "mesh/named 1"
+        assert mesh.key_prefix.startswith("mesh/")
+        assert cache.delete_prefix("mesh/") == 2
+        assert other.cache_key(1) in cache
+        assert mesh.invalidate(1) is False
 
     def test_keys_that_are_no_text(self, cache):
         function = cached_result_sync(lambda a: ("shape", [a]), cache=cache)(lambda a: a)
@@ -281,7 +336,8 @@ class TestSync:
         assert len(calls) == 3
         assert len(cache) == 0
         assert [record.levelname for record in caplog.records] == ["WARNING"]
-        assert "object" in caplog.text
+        name = re.escape(function.key_prefix.removesuffix(":"))
+        assert re.fullmatch(rf"calls of {name} go past the cache: no key .* builtins.object", caplog.messages[0])
         assert function.cache_key(object()) is None
         assert function.invalidate(object()) is False
 
@@ -292,6 +348,9 @@ class TestSync:
         assert function.invalidate(1) is False
         function(1), function(2)
         assert len(calls) == 3
+        function(n=3)
+        assert function.invalidate(n=4) is False
+        assert function.invalidate(n=3) is True
         cache.set("other", 1)
         assert cache.delete_prefix(function.key_prefix) == 2
         assert "other" in cache
@@ -378,9 +437,11 @@ class TestSync:
         async def async_generator():
             yield
 
-        for wrong in (coroutine, generator, async_generator, partial(coroutine)):
-            with pytest.raises(TypeError):
+        for wrong, what in ((coroutine, "async def"), (partial(coroutine), "async def"), (generator, "is a generator")):
+            with pytest.raises(TypeError, match=what):
                 cached_result_sync()(wrong)
+        with pytest.raises(TypeError, match="is a generator"):
+            cached_result_sync()(async_generator)
         for wrong in (helper, generator, async_generator):
             with pytest.raises(TypeError, match="async def"):
                 cached_result()(wrong)

@@ -97,6 +97,25 @@ class TestLRUEviction:
 
 
 class TestCacheStatistics:
+    def test_shares_are_per_cent_with_two_digits(self):
+        cache = LRUCache(max_memory_mb=3e-6)
+        cache.set("key", b"1")
+        cache.get("key")
+        assert cache.stats["hit_rate_percent"] == 100.0
+        for key in ("key", "absent"):
+            cache.get(key)
+        assert (cache.stats["hit_rate_percent"], cache.stats["memory_utilization_percent"]) == (66.67, 33.33)
+        assert (cache.stats["max_memory_mb"], cache.stats["max_items"]) == (3e-6, 1000)
+        cache.update_config(max_memory_mb=1e-6)
+        assert cache.stats["memory_utilization_percent"] == 100.0
+
+    def test_a_value_of_unknown_cost_saves_nothing(self):
+        cache = LRUCache()
+        cache.set("key", 1)
+        cache.set("dear", 1, cost_seconds=2.5)
+        cache.get("key"), cache.get("dear"), cache.get("dear")
+        assert cache.stats["seconds_saved"] == 5.0
+
     def test_hit_rate(self):
         cache = LRUCache()
         cache.set("key", "value")
@@ -225,6 +244,19 @@ class TestCacheEntries:
         assert new["expires_at"] == pytest.approx(new["timestamp"] + 10)
         assert [row["key"] for row in cache.get_entries_summary(limit=1, offset=1)] == ["new"]
 
+    def test_ages_are_milliseconds(self, clock):
+        cache = LRUCache(clock=clock)
+        cache.set("old", 1)
+        clock.now += 0.25
+        cache.set("new", 1)
+        clock.now += 0.5004
+        assert [row["age_seconds"] for row in cache.get_entries_summary()] == [0.75, 0.5]
+
+    def test_an_entry_tells_by_the_wall_clock_whether_it_has_expired(self, monkeypatch):
+        monkeypatch.setattr(cache_manager.time, "time", lambda: 100.0)
+        entries = [CacheEntry("value", 0.0, expires_at=at) for at in (None, 99.0, 100.0, 100.5)]
+        assert [entry.is_expired() for entry in entries] == [False, True, True, False]
+
     def test_access_count(self):
         cache = LRUCache()
         cache.set("key", "value", size_mb=1.0)
@@ -255,3 +287,17 @@ class TestGlobalCacheInstance:
         assert get_cache().get("key") == "value"
         assert clear_cache() == 1
         assert get_cache().get("key") is None
+
+    def test_every_argument_counts_at_first_and_is_compared_later(self):
+        asked = {"max_size": 5, "max_memory_mb": 6.0, "default_ttl_seconds": 7.0, "policy": "gdsf"}
+        assert get_cache(**asked).get_config() == asked
+        assert get_cache(**asked) is get_cache()
+        for name, other in (("max_size", 1), ("max_memory_mb", 1.0), ("default_ttl_seconds", None), ("policy", "lru")):
+            with pytest.warns(RuntimeWarning, match=name) as caught:
+                get_cache(**{name: other})
+            assert caught[0].filename == __file__
+        assert get_cache().get_config() == asked
+
+    def test_clearing_before_there_is_one(self):
+        assert clear_cache() == 0
+        assert cache_manager._cache_instance is None

@@ -76,6 +76,15 @@ def test_a_result_begun_before_the_clear_is_delivered_but_not_stored(scripted):
     assert scripted.make(png)["cached"] is False
 
 
+@pytest.mark.parametrize("policy", ["lru", "gdsf", "lfu"])
+def test_the_policy_is_chosen_and_shown(tmp_path, policy):
+    with scripted_server(tmp_path, CACHE_POLICY=policy) as client:
+        assert client.get("/api/cache/config").json()["config"]["policy"] == policy
+        assert client.stats()["policy"] == policy
+        png = fresh_png()
+        assert [client.make(png)["cached"] for _ in range(2)] == [False, True]
+
+
 class TestConfig:
     def test_limits_can_be_read_and_changed(self, scripted):
         assert (

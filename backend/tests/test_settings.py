@@ -53,6 +53,7 @@ def test_no_lifetime(text):
         ("CACHE_TTL_SECONDS", "nan"),
         ("DISABLE_RESULT_CACHE", "maybe"),
         ("CACHE_BACKEND", "redis"),
+        ("CACHE_POLICY", "fifo"),
         ("ORFEAS_PORT", "65536"),
         ("ORFEAS_HOST", "not a host"),
         ("ORFEAS_MODE", "fast"),

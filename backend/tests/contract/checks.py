@@ -17,20 +17,32 @@ class Clock:
         return self.now
 
 
-def covered(agenda, slots, rank):
-    """Cover: each slot stands in the agenda no later than it is due, and the heap is one."""
-    heap = agenda.heap
-    assert all(heap[(n - 1) // 2] <= heap[n] for n in range(1, len(heap)))
-    earliest = {}
-    for item in heap:
-        earliest[item[2]] = min(earliest.get(item[2], inf), item[0])
+def is_heap(heap):
+    return all(heap[(n - 1) // 2] <= heap[n] for n in range(1, len(heap)))
+
+
+def covered(deadlines, slots):
+    """Cover: whose deadline is before the horizon stands in the heap, and nothing is due before `next`."""
+    assert is_heap(deadlines.heap)
+    noted = set(deadlines.heap)
     for key, slot in slots.items():
-        if rank(slot) < inf:
-            assert earliest[key] <= rank(slot)
+        assert slot.deadline >= deadlines.next
+        if slot.deadline < deadlines.horizon:
+            assert (slot.deadline, key) in noted
+
+
+def ordered(heap, slots):
+    """Order: each slot stands in the heap of worths, not above its worth."""
+    assert is_heap(heap)
+    lowest = {}
+    for rank, _stored, key in heap:
+        lowest[key] = min(lowest.get(key, inf), rank)
+    for key, slot in slots.items():
+        assert lowest[key] <= slot.rank
 
 
 def check(cache):
-    """Bounds, One cause, Cover, One flight."""
+    """Bounds, One cause, Cover, Order, One flight."""
     with cache._lock:
         slots, stats = dict(cache._entries), cache.get_stats()
         assert sum(slot.size for slot in slots.values()) == cache._bytes <= cache._max_bytes
@@ -41,9 +53,9 @@ def check(cache):
         assert all(stats[name] >= 0 for name in (*gone, "hits", "misses", "coalesced", "rejected"))
         assert stats["stored"] == len(slots) + sum(stats[name] for name in gone)
         assert stats["evictions"] == stats["evictions_by_count"] + stats["evictions_by_size"]
-        covered(cache._deadlines, slots, lambda slot: slot.deadline)
-        if hasattr(cache._entries, "_worth"):
-            covered(cache._entries._worth, slots, lambda slot: slot.rank)
+        covered(cache._deadlines, slots)
+        if hasattr(cache._entries, "heap"):
+            ordered(cache._entries.heap, slots)
         assert not cache._flights, "every flight has landed"
 
 

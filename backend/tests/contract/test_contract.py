@@ -7,7 +7,7 @@ import weakref
 import pytest
 
 from cache_manager import LRUCache
-from cache_policies import POLICIES
+from cache_policies import POLICIES, Deadlines
 
 ROOM = 4
 """Entries of 1 MB that fit, whichever bound is the tighter."""
@@ -229,14 +229,14 @@ class TestContract:
             *(("ttl_seconds", value) for value in (-1, nan, infinite, "1", True)),
             *(("cost_seconds", value) for value in (-1, nan, infinite, "1", True)),
         ):
-            with pytest.raises((TypeError, ValueError), match=name):
+            with pytest.raises((TypeError, ValueError), match=f"^{name} "):
                 cache.set("key0", 1, **{name: bad})
         for name, bad in (
             *(("max_size", value) for value in (-1, 1.5, "1", True, None)),
             *(("max_memory_mb", value) for value in (-1, nan, infinite, "1", True, None)),
             *(("default_ttl_seconds", value) for value in (-1, nan, infinite, "1", True)),
         ):
-            with pytest.raises((TypeError, ValueError), match=name):
+            with pytest.raises((TypeError, ValueError), match=f"^{name} "):
                 cache.update_config(**{"max_size": 1, "max_memory_mb": 1, "default_ttl_seconds": 1, name: bad})
             with pytest.raises((TypeError, ValueError), match=name):
                 LRUCache(**{name: bad})
@@ -347,9 +347,36 @@ def test_lfu_memory_is_bounded():
     assert len(cache._entries._uses) <= 2 * 8 * 128 + 1
 
 
-def test_agenda_is_bounded():
+def test_deadlines_are_bounded():
     cache = LRUCache(10, default_ttl_seconds=1000)
     for n in range(5000):
         cache.set(str(n), 1, 1.0)
         cache.set("again", n, 1.0, ttl_seconds=1000 - n / 10)
-    assert len(cache._deadlines.heap) <= 3 * 10 + 64
+        assert len(cache._deadlines.heap) <= 2 * 10 + 65
+
+
+@pytest.mark.parametrize("policy", ["gdsf", "lfu"])
+def test_worths_are_bounded(policy):
+    cache = LRUCache(10, policy=policy)
+    for n in range(5000):
+        cache.set(str(n % 20), 1, 1.0)
+        cache.delete(str((n + 7) % 20))
+    assert len(cache._entries.heap) <= 3 * 10 + 65
+
+
+@pytest.mark.parametrize("lifetimes", [(1000,), (1, 1000), (1, 2, 4, 8, 16, 32, 10**6)])
+def test_looking_ahead_is_rare(clock, monkeypatch, lifetimes):
+    """The work of finding who expires is spread over the entries: some steps for each, however many there are."""
+    looked = [0]
+    look_ahead = Deadlines._look_ahead
+
+    def counting(self, now):
+        looked[0] += len(self._slots)
+        look_ahead(self, now)
+
+    monkeypatch.setattr(Deadlines, "_look_ahead", counting)
+    cache = LRUCache(500, clock=clock)
+    for n in range(20_000):
+        clock.now += 0.5
+        cache.set(str(n), 1, 1.0, ttl_seconds=lifetimes[n % len(lifetimes)])
+    assert looked[0] <= 4 * 20_000

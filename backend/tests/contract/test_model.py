@@ -191,7 +191,7 @@ class Comparison(RuleBasedStateMachine):
 def test_same_as_the_model(policy):
     machine = type(f"Comparison_{policy}", (Comparison,), {"policy": policy})
     machine.TestCase.settings = settings(
-        max_examples=2_000 if NIGHTLY else 40,
+        max_examples=3_000 if NIGHTLY else 60,
         stateful_step_count=50,
         deadline=None,
         derandomize=not NIGHTLY,

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cache_manager import CircularComputationError, LRUCache
+from cache_manager import CircularComputationError, LRUCache, _remaining
 
 PATIENCE = 10
 """Seconds after which a test that hangs fails."""
@@ -230,6 +230,7 @@ def test_an_interrupted_leader_hands_over(cache, pool):
     assert waiter.result(PATIENCE) == "mine"
     with pytest.raises(KeyboardInterrupt):
         leader.result(PATIENCE)
+    assert (cache.stats["misses"], cache.stats["coalesced"]) == (2, 0)
 
 
 def test_a_coroutine_thrown_away_lets_go_of_its_key(cache):
@@ -299,7 +300,7 @@ def test_a_plain_wait_must_not_block_the_loop_it_waits_for(cache):
         go = asyncio.Event()
         leader = asyncio.create_task(cache.aget_or_compute("key", go.wait))
         await asyncio.sleep(0)
-        with pytest.raises(CircularComputationError):
+        with pytest.raises(CircularComputationError, match=r"^'key' is computed in the event loop that this wait"):
             cache.get_or_compute("key", lambda: 1)
         go.set()
         return await leader
@@ -307,10 +308,40 @@ def test_a_plain_wait_must_not_block_the_loop_it_waits_for(cache):
     assert asyncio.run(main()) is True
 
 
-def test_bad_terms_are_refused_before_the_work(cache):
-    for terms in ({"size_mb": -1}, {"ttl_seconds": float("nan")}):
-        with pytest.raises(ValueError, match="must be finite"):
-            cache.get_or_compute("key", lambda: pytest.fail("no work"), **terms)
+@pytest.mark.parametrize(("name", "bad"), [("size_mb", -1), ("ttl_seconds", float("nan"))])
+def test_bad_terms_are_refused_before_the_work(cache, name, bad):
+    with pytest.raises(ValueError, match=f"^{name} must be finite"):
+        cache.get_or_compute("key", lambda: pytest.fail("no work"), **{name: bad})
+    with pytest.raises(ValueError, match=f"^{name} must be finite"):
+        asyncio.run(cache.aget_or_compute("key", lambda: pytest.fail("no work"), **{name: bad}))
+
+
+def test_terms_of_a_coroutine_are_kept(clock):
+    cache = LRUCache(clock=clock)
+
+    async def compute():
+        return 1
+
+    asyncio.run(cache.aget_or_compute("key", compute, size_mb=2.0, ttl_seconds=10))
+    assert cache.stats["current_memory_mb"] == 2.0
+    clock.now += 10
+    assert "key" not in cache
+
+
+def test_a_waiter_with_time_enough_gets_the_result(cache, pool):
+    slow = Slow("made")
+    leader = pool.submit(cache.get_or_compute, "key", slow)
+    slow.begun.wait(PATIENCE)
+    waiter = pool.submit(cache.get_or_compute, "key", slow, timeout=PATIENCE)
+    other = pool.submit(asyncio.run, cache.aget_or_compute("key", slow.coroutine, timeout=PATIENCE))
+    joined(cache, 2)
+    slow.go.set()
+    assert waiter.result(PATIENCE) == other.result(PATIENCE) == leader.result(PATIENCE) == "made"
+
+
+def test_time_that_has_run_out_is_none_not_less():
+    assert _remaining(None) is None
+    assert _remaining(0.0) == 0.0
 
 
 def test_a_result_is_there_before_those_who_waited_go_on(cache, pool):

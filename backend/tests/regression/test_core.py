@@ -67,17 +67,18 @@ def test_a5_replacing_in_a_full_cache_evicts_nobody():
 
 
 def test_a6_replacing_is_booked_once():
-    cache = LRUCache(max_size=2, max_memory_mb=10)
-    cache.set("a", 1, 6.0)
-    cache.set("a", 2, 6.0)
-    assert cache.stats["current_memory_mb"] == 6.0
-    assert cache.stats["current_items"] == len(cache) == 1
+    cache = LRUCache(max_size=1, max_memory_mb=10)
+    for n in range(3):
+        cache.set("a", n, 6.0)
+        assert cache.stats["current_memory_mb"] == 6.0
+        assert cache.stats["current_items"] == len(cache) == 1
 
 
 def test_a7_the_bound_stays_on():
-    cache = LRUCache(max_memory_mb=10)
+    cache = LRUCache(max_size=1, max_memory_mb=10)
     for n in range(20):
         cache.set("same", n, 6.0)
+    cache.update_config(max_size=100)
     for n in range(20):
         cache.set(f"key{n}", n, 6.0)
     assert len(cache) == 1
@@ -240,15 +241,15 @@ def test_d3_a_value_dies_without_the_lock(leave, clock):
 
 
 def test_d4_a_finaliser_may_call_the_cache():
-    cache = LRUCache(max_size=3, max_memory_mb=3)
+    cache = LRUCache(max_size=100, max_memory_mb=3)
 
     class Value:
         def __del__(self):
             cache.set("from the dying", 1, 1.0)
-            cache.delete("key1")
 
-    for n in range(20):
-        cache.set(f"key{n % 5}", Value(), 1.0)
+    for key in "abc":
+        cache.set(key, Value(), 1.0)
+    cache.set("a", "new", 1.0)
     assert cache.stats["current_memory_mb"] == len(cache) <= 3
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 """By the number of seeds: half the width of a 95 % interval, in standard errors."""
 MEAN = "mean of the five"
+STAGES = ("one stage", "two stages", "own costs")
 
 
 class Score(NamedTuple):
@@ -84,12 +85,11 @@ class Table:
         print(
             "\nThe server's keys in one stage and in two, zipf 1.0, 30 % of the requests for another format or size\n"
         )
-        _row("MB", "policy", "one stage", "two stages")
-        _row(*["---"] * 4)
+        _row("MB", "policy", *STAGES)
+        _row(*["---"] * (2 + len(STAGES)))
         for capacity in capacities:
             for policy in staged:
-                stages = [self.cell(stage, "flat", capacity, policy) for stage in ("one stage", "two stages")]
-                _row(f"{capacity:g}", policy, *stages)
+                _row(f"{capacity:g}", policy, *(self.cell(stage, "flat", capacity, policy) for stage in STAGES))
 
     def save(self, path: Path) -> None:
         """One line per cell."""
@@ -107,11 +107,9 @@ class Table:
         matplotlib.use("Agg")
         import matplotlib.pyplot as plt
 
-        marks = dict(zip(columns, ["o", "s", "D", "X", "^", "v", "|", "|"], strict=True))
+        marks = dict(zip(columns, ["o", "s", "D", "X", "^", "|", "|"], strict=True))
         colours = dict(
-            zip(
-                columns, ["#7f7f7f", "#0072b2", "#d55e00", "#005f45", "#009e73", "#8fd3bd", "#999999", "k"], strict=True
-            )
+            zip(columns, ["#7f7f7f", "#0072b2", "#d55e00", "#00805e", "#7fcbb3", "#999999", "k"], strict=True)
         )
         lines = [*traces, MEAN]
         figure, panels = plt.subplots(1, len(capacities), figsize=(11, 6.4), sharey=True, squeeze=False)

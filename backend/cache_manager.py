@@ -123,7 +123,7 @@ class LRUCache:
         self._flights: dict[str, Flight] = {}
         self._entries = POLICIES[policy]()
         self._deadlines = Deadlines(self._entries)
-        self._bytes = 0
+        self._bytes = self._most_bytes = 0
         self._busy = False
         self._postponed: deque[Callable[[], object]] = deque()
         self.reset_stats()
@@ -539,7 +539,7 @@ class LRUCache:
             self._hits = self._misses = self._coalesced = self._rejected = 0
             self._seconds_saved = 0.0
             self._left: dict[Reason, int] = dict.fromkeys(get_args(Reason), 0)
-            self._most_bytes: int = self._bytes
+            self._most_bytes = self._bytes
 
     def get_entries_summary(self, limit: int | None = None, offset: int = 0) -> list[dict[str, Any]]:
         """One page of rows, under `lru` the next to leave first: key, size_mb, timestamp, age_seconds, access_count,

@@ -144,6 +144,7 @@ def job_status(job: Job, view: dict[str, Any], model: str | None) -> dict[str, A
         "file_size": delivery.file_size if delivery else None,
         "mesh": delivery.mesh if delivery else None,
         "timings": delivery.timings if delivery else {},
+        "seconds_saved": delivery.seconds_saved if delivery else 0.0,
         "created_at": _iso(job.created_at),
         "started_at": _iso(view["started_at"]),
         "finished_at": _iso(view["finished_at"]),

@@ -236,6 +236,14 @@ def parse_background(args: Mapping[str, str]) -> Background:
     raise bad_field("remove_background", "must be auto, true or false")
 
 
+def parse_choice(args: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str | None:
+    """A word of a query that is one of `choices`; None when it is not given."""
+    text = args.get(name) or None
+    if text is not None and text not in choices:
+        raise bad_field(name, f"must be one of {', '.join(choices)}")
+    return text
+
+
 def _query_number(args: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
     text = args.get(name, "")
     if not text:

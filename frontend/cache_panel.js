@@ -1,0 +1,96 @@
+// The cache panel: what the cache does, drawn over time, with its entries and its limits.
+
+import { get, post } from "./api.js";
+import { Chart } from "./cache_chart.js";
+import { CacheEntries } from "./cache_entries.js";
+import { CacheLimits } from "./cache_limits.js";
+import { byId, el } from "./dom.js";
+import { confirm, say } from "./notices.js";
+import { count, explain, seconds } from "./words.js";
+
+const OPEN_MS = 2000, CLOSED_MS = 15_000;
+const KEEP = 600;
+
+export class CachePanel {
+  constructor() {
+    this.samples = [];
+    this.dialog = byId("cache");
+    this.charts = { rate: new Chart("Hit rate"), memory: new Chart("Memory"), saved: new Chart("Time saved") };
+    byId("charts").append(...Object.values(this.charts).map((chart) => chart.element));
+    this.entries = new CacheEntries(() => this.sample());
+    this.limits = new CacheLimits(() => this.refresh());
+    byId("open-cache").addEventListener("click", () => this.open());
+    byId("close-cache").addEventListener("click", () => this.dialog.close());
+    byId("clear-cache").addEventListener("click", () => this.clear());
+    this.dialog.addEventListener("click", (event) => {
+      if (event.target === this.dialog && event.offsetX < 0) this.dialog.close();  // beside the drawer
+    });
+    this.tick();
+  }
+
+  async open() {
+    this.dialog.showModal();
+    try {
+      await Promise.all([this.limits.load(), this.refresh()]);
+    } catch (error) {
+      byId("cache-note").textContent = explain(error);
+    }
+    this.tick();
+  }
+
+  async tick() {
+    clearTimeout(this.timer);
+    if (!document.hidden) await (this.dialog.open ? this.refresh() : this.sample()).catch(() => {});
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.tick(), this.dialog.open ? OPEN_MS : CLOSED_MS);
+  }
+
+  async refresh() {
+    await this.sample();
+    // A table that is being used with the keyboard must not be rebuilt under it.
+    if (!byId("entries").contains(document.activeElement)) await this.entries.load();
+  }
+
+  async sample() {
+    const { stats, cache_enabled: enabled, backend, fallback_reason: fallback } = await get("/api/cache/stats");
+    this.samples.push({ time: Date.now(), stats });
+    if (this.samples.length > KEEP) this.samples.splice(1, 1);
+    byId("cache-rate").textContent = stats.hits + stats.misses ? `${Math.round(stats.hit_rate_percent)} %` : "";
+    if (!this.dialog.open) return;
+    this.draw(stats);
+    byId("cache-note").textContent = !enabled ? "The cache is off (DISABLE_RESULT_CACHE): every request generates."
+      : fallback ? `The cache had a fault, and a plain dictionary took over until the restart: ${fallback}`
+        : backend === "dict" ? "A plain dictionary is in use (CACHE_BACKEND=dict): it has no limits."
+          : "The same request again, or the same picture in another format or size, is answered from here.";
+  }
+
+  draw(stats) {
+    const over = (name) => this.samples.map((each) => [each.time, each.stats[name] ?? 0]);
+    const bound = stats.max_memory_mb;
+    this.charts.rate.draw(over("hit_rate_percent"), { value: `${stats.hit_rate_percent.toFixed(1)} %`, note: `${count(stats.hits)} hits, ${count(stats.misses)} misses`, top: 100 });
+    this.charts.memory.draw(over("current_memory_mb"), {
+      value: `${megabytes(stats.current_memory_mb)} MB`, top: stats.current_memory_mb * 1.1, bound,
+      note: bound === null ? "no bound" : `${stats.memory_utilization_percent.toFixed(1)} % of ${megabytes(bound)} MB, most ${megabytes(stats.max_memory_seen_mb)} MB`,
+    });
+    this.charts.saved.draw(over("seconds_saved"), { value: seconds(stats.seconds_saved), note: "less waiting, since the server started", top: 1 });
+    const facts = {
+      Entries: `${count(stats.current_items)}${stats.max_items === null ? "" : ` of ${count(stats.max_items)}`}`,
+      Evictions: count(stats.evictions), Expired: count(stats.expirations), Coalesced: count(stats.coalesced), "Too large": count(stats.rejected),
+    };
+    byId("cache-facts").replaceChildren(...Object.entries(facts).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+  }
+
+  async clear() {
+    const yes = await confirm("Clear the cache?", "Every cached shape and file is dropped; the next requests take their full time. Finished models in the history stay.", "Clear it");
+    if (!yes) return;
+    try {
+      say((await post("/api/cache/clear", {})).message);
+      await this.refresh();
+      await this.entries.load();
+    } catch (error) {
+      say(byId("cache-note").textContent = explain(error));
+    }
+  }
+}
+
+const megabytes = (value) => (value >= 100 ? value.toFixed(0) : value.toFixed(1));

@@ -1,0 +1,67 @@
+// What is happening while a model is made: stages, time gone, time left, place in the queue.
+
+import { byId, el } from "./dom.js";
+import { say } from "./notices.js";
+import { seconds } from "./words.js";
+
+const STAGES = ["Sending the picture", "Waiting for its turn", "Reading the picture", "Finding the object", "Building the shape", "Writing the file"];
+const BY_STEP = { queued: 1, initializing: 2, decode: 2, foreground: 3, export: 5 };
+const TICK_MS = 100;
+
+export class Progress {
+  constructor() {
+    this.items = STAGES.map((text) => el("li", {}, text, el("small")));
+    byId("stages").replaceChildren(...this.items);
+    this.timer = null;
+    this.spoken = null;
+  }
+
+  /** Show the picture's job, or nothing when it is not at work. */
+  show(picture) {
+    const busy = Boolean(picture?.busy || (picture?.phase === "sending" && picture.began));
+    byId("work").hidden = !busy;
+    clearInterval(this.timer);
+    if (!busy) {
+      this.spoken = null;
+      return;
+    }
+    this.picture = picture;
+    this.heard = Date.now();
+    const now = stage(picture);
+    this.items.forEach((item, i) => {
+      item.dataset.state = i < now ? "done" : i === now ? "now" : "next";
+      if (i === now) item.setAttribute("aria-current", "step");
+      else item.removeAttribute("aria-current");
+      item.lastChild.textContent = i === now ? detail(picture) : "";
+    });
+    byId("progress").value = picture.job?.progress ?? 0;
+    this.speak(now, picture);
+    this.timer = setInterval(() => this.tick(), TICK_MS);
+    this.tick();
+  }
+
+  tick() {
+    const { began, job } = this.picture;
+    byId("elapsed").textContent = `${((Date.now() - began) / 1000).toFixed(1)} s so far`;
+    const left = job?.eta_seconds == null || this.picture.phase !== "active" ? null : job.eta_seconds - (Date.now() - this.heard) / 1000;
+    byId("eta").textContent = left === null ? "" : left > 0.3 ? `about ${seconds(Math.round(left * 10) / 10)} left` : "nearly done";
+  }
+
+  /** Only a new stage is worth a word. */
+  speak(now, picture) {
+    const text = now === 1 ? `Waiting, number ${picture.job?.queue_position ?? 1} in the queue.` : `${STAGES[now]}.`;
+    if (text !== this.spoken) say(this.spoken = text);
+  }
+}
+
+function stage({ phase, job }) {
+  if (phase === "sending") return 0;
+  if (phase === "starting" || !job) return 1;
+  return BY_STEP[job.step] ?? 4;
+}
+
+function detail({ phase, job }) {
+  if (phase !== "active") return "";
+  if (job.queue_position) return `number ${job.queue_position} in the queue`;
+  return BY_STEP[job.step] === undefined && job.step !== "shape" ? job.step : "";
+}

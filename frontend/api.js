@@ -87,7 +87,9 @@ export async function blob(path, options) {
 
 /** Bytes of a download, before it is downloaded. */
 export async function size(path) {
-  return Number((await request("HEAD", path)).headers.get("Content-Length"));
+  const response = await request("HEAD", path);
+  await response.arrayBuffer();  // there is none, but the browser counts an unread answer as broken off
+  return Number(response.headers.get("Content-Length"));
 }
 
 export const untilBack = () =>

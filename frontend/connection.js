@@ -1,7 +1,7 @@
 // Says when the server is lost, looks for it until it is back, and shows what it is doing in the header.
 
 import { connection, get, request } from "./api.js";
-import { byId } from "./dom.js";
+import { byId, el } from "./dom.js";
 import { say } from "./notices.js";
 
 const WAITS = [1, 1, 2, 2, 3, 5];
@@ -22,8 +22,8 @@ export async function showHealth(onReady = () => {}) {
     const health = await get("/api/health");
     const { models_status: state, model, device, queue_length: waiting, reason } = health;
     byId("server").dataset.state = state;
-    const more = state === "ready" ? ` · ${model} on ${device}${waiting ? ` · ${waiting} waiting` : ""}` : state === "not_ready" ? `: ${reason}` : "";
-    byId("server-text").textContent = STATES[state] + more;
+    const more = state === "ready" ? `: ${model} on ${device}${waiting ? ` · ${waiting} waiting` : ""}` : state === "not_ready" ? `: ${reason}` : "";
+    byId("server-text").replaceChildren(STATES[state], el("span", { className: "server-more" }, more));
     if (state === "loading") setTimeout(() => showHealth(onReady), 700);
     else onReady(health);
   } catch { /* said by the banner */ }

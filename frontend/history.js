@@ -4,7 +4,7 @@ import { blob, get, patiently, put, remove } from "./api.js";
 import { byId, el, iconButton } from "./dom.js";
 import { confirm, say } from "./notices.js";
 import { download, path } from "./result.js";
-import { explain, FORMATS, sizes, when } from "./words.js";
+import { explain, FORMATS, sizesInShort, when } from "./words.js";
 import { thumbnail } from "./viewer/thumbnail.js";
 
 const PAGE = 24;
@@ -46,7 +46,7 @@ export class History {
     const shot = el("img", { className: "shot", alt: "", loading: "lazy" });
     this.showShot(job, shot);
     const open = el("button", { type: "button", className: "open", title: `Show ${job.original_filename} and its options again` },
-      shot, el("b", {}, job.original_filename), el("small", {}, sizes(job.mesh.extents_mm)), el("small", {}, `Quality ${job.quality} · ${when(job.finished_at)}`));
+      shot, el("b", {}, job.original_filename), el("small", {}, sizesInShort(job.mesh.extents_mm)), el("small", {}, `Quality ${job.quality} · ${when(job.finished_at)}`));
     open.addEventListener("click", () => this.onOpen(job));
     const format = el("select", { title: "Download in a format", "aria-label": `Download ${job.original_filename} as` },
       el("option", { value: "" }, "Save as…"), ...Object.keys(FORMATS).map((name) => el("option", { value: name }, name.toUpperCase())));

@@ -84,7 +84,7 @@ export class Mask {
       const image = await createImageBitmap(found);
       if (this.picture !== picture || picture.jobId !== jobId) return;
       this.layer = new MaskLayer(image);
-      note.textContent = picture.mask ? "Your own mask decides what the object is." : `The bright part is taken for the object, ${Math.round(this.layer.share * 100)} % of the picture.`;
+      note.textContent = picture.mask ? "Your own mask decides what the object is." : "";
       byId("mask-edit").disabled = false;
     } catch (error) {
       if (this.picture !== picture) return;

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { byId, el } from "./dom.js";
-import { count, seconds } from "./words.js";
+import { count, roughly } from "./words.js";
 
 const NAMES = { builtin: "Built-in" };
 const WORDS = [null, "Draft", "Draft", "Quick", "Quick", "Good", "Good", "Fine", "Fine", "Finest", "Finest"];
@@ -29,7 +29,7 @@ export class Models {
   showQuality() {
     const quality = Number(byId("quality").value);
     const expected = this.expected(quality);
-    const time = expected ? `about ${seconds(expected.seconds)}${expected.measured ? ", as in past runs" : " on this kind of machine"}` : "its time is not known yet";
+    const time = expected ? `${roughly(expected.seconds)}${expected.measured ? " as in past runs" : ""}` : "its time is not known yet";
     byId("quality-word").textContent = `${quality} · ${WORDS[quality]}`;
     byId("quality").setAttribute("aria-valuetext", `${quality} of 10, ${WORDS[quality]}, ${time}`);
     const faces = this.loaded?.id === "builtin" ? `up to ${count(TYPICAL[quality][0])} triangles, ` : "";

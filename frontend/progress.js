@@ -2,7 +2,7 @@
 
 import { byId, el } from "./dom.js";
 import { say } from "./notices.js";
-import { seconds } from "./words.js";
+import { roughly } from "./words.js";
 
 const STAGES = ["Sending the picture", "Waiting for its turn", "Reading the picture", "Finding the object", "Building the shape", "Writing the file"];
 const BY_STEP = { queued: 1, initializing: 2, decode: 2, foreground: 3, export: 5 };
@@ -44,7 +44,7 @@ export class Progress {
     const { began, job } = this.picture;
     byId("elapsed").textContent = `${((Date.now() - began) / 1000).toFixed(1)} s so far`;
     const left = job?.eta_seconds == null || this.picture.phase !== "active" ? null : job.eta_seconds - (Date.now() - this.heard) / 1000;
-    byId("eta").textContent = left === null ? "" : left > 0.3 ? `about ${seconds(Math.round(left * 10) / 10)} left` : "nearly done";
+    byId("eta").textContent = left === null ? "" : left > 0.3 ? `${roughly(left)} left` : "nearly done";
   }
 
   /** Only a new stage is worth a word. */

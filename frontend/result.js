@@ -44,7 +44,7 @@ export class Result {
     this.showBadge(job, picture.took);
     this.showFacts(job.mesh);
     const known = estimates(job);
-    for (const [format, output] of Object.entries(this.outputs)) output.textContent = known[format] ? `about ${bytes(known[format])}` : "";
+    for (const [format, output] of Object.entries(this.outputs)) output.textContent = known[format] ? `≈ ${bytes(known[format])}` : "";
     this.outputs[job.format].textContent = bytes(job.file_size);
     this.showFormat();
   }
@@ -57,7 +57,7 @@ export class Result {
   }
 
   showFacts(mesh) {
-    const facts = { "W × D × H": sizes(mesh.extents_mm), Triangles: count(mesh.faces), Volume: volume(mesh.volume_mm3), Watertight: mesh.watertight ? "yes" : "no" };
+    const facts = { "Width × depth × height": sizes(mesh.extents_mm), Triangles: count(mesh.faces), Volume: volume(mesh.volume_mm3), Watertight: mesh.watertight ? "yes" : "no" };
     byId("facts").replaceChildren(...Object.entries(facts).flatMap(([name, value], i) => [el("dt", {}, name), el("dd", { className: i ? "" : "headline" }, value)]));
     const verdict = mesh.watertight
       ? [el("b", {}, "Ready to print"), "The surface is closed: a slicer knows inside from outside and can fill it."]

@@ -1,7 +1,7 @@
 // The list of pictures: a row each with its thumbnail, what is happening to it, and a way to be rid of it.
 
 import { byId, el, iconButton } from "./dom.js";
-import { seconds, sizes } from "./words.js";
+import { roughly, seconds, sizes } from "./words.js";
 
 export class Rows {
   constructor(pictures, jobs) {
@@ -66,7 +66,7 @@ function describe({ phase, job, result, error, took }) {
     case "starting": return "Starting…";
     case "active":
       if (job.queue_position) return `Waiting, number ${job.queue_position} in the queue`;
-      return `${job.progress} %${job.eta_seconds ? `, about ${seconds(job.eta_seconds)} left` : ""}`;
+      return `${job.progress} %${job.eta_seconds ? `, ${roughly(job.eta_seconds)} left` : ""}`;
     case "done": return `${sizes(job.mesh.extents_mm)}${job.cached && took ? `, from cache in ${seconds(took)}` : ""}`;
     case "cancelled": return "Cancelled";
     default: return error ?? "Failed";

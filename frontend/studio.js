@@ -77,7 +77,7 @@ function showButton() {
   const note = !current ? "Choose a picture first."
     : current.phase === "sending" ? "Sending the picture…"
       : current.busy ? "Working on it."
-        : current.error ?? (made ? "Another size or format is answered from the cache." : "");
+        : current.error ?? (made ? "Another size takes no new shape." : "");
   byId("make-note").textContent = note;
   byId("make-note").classList.toggle("error", Boolean(current?.error));
 }

@@ -73,7 +73,7 @@ export class Viewer {
   }
 
   /** Show the GLB in an ArrayBuffer; GlbError when it cannot be read, and then nothing is shown. */
-  async load(buffer, { keepView = false } = {}) {
+  async load(buffer) {
     const turn = this.loading = {};
     this.clear();
     this.canvas.dataset.state = "loading";
@@ -84,7 +84,7 @@ export class Viewer {
       this.model = model;
       this.pictures = pictures;
       this.painter?.setModel(model, pictures);
-      if (!keepView) this.place();
+      this.camera.reset(model, this.aspect);
       this.canvas.dataset.state = this.painter ? "ready" : "lost";
       this.canvas.dataset.triangles = model.triangles;
       this.onChange(this);
@@ -105,19 +105,8 @@ export class Viewer {
     this.redraw();
   }
 
-  box() {
-    const { min, max } = this.model;
-    const centre = max.map((value, i) => (value + min[i]) / 2);
-    return { centre, radius: Math.hypot(...max.map((value, i) => value - min[i])) / 2 };
-  }
-
   get aspect() {
     return this.canvas.clientWidth / Math.max(1, this.canvas.clientHeight);
-  }
-
-  place() {
-    const { centre, radius } = this.box();
-    this.camera.reset(centre, radius, this.aspect);
   }
 
   move(change) {
@@ -129,16 +118,16 @@ export class Viewer {
   }
 
   reset() {
-    if (this.model) this.glideTo((camera, box) => camera.reset(box.centre, box.radius, this.aspect));
+    if (this.model) this.glideTo((camera) => camera.reset(this.model, this.aspect));
   }
 
   fit() {
-    if (this.model) this.glideTo((camera, box) => camera.fit(box.centre, box.radius, this.aspect));
+    if (this.model) this.glideTo((camera) => camera.fit(this.model, this.aspect));
   }
 
   glideTo(change) {
     const from = this.camera.state();
-    change(this.camera, this.box());
+    change(this.camera);
     if (calm.matches) return this.redraw();
     const to = this.camera.state();
     to.yaw = from.yaw + Math.atan2(Math.sin(to.yaw - from.yaw), Math.cos(to.yaw - from.yaw));  // the short way round

@@ -13,6 +13,9 @@ export function sizes([width, height, depth]) {
   return `${[width, depth, height].map(millimetres).join(" × ")} mm`;
 }
 
+export const sizesInShort = ([width, height, depth]) =>
+  `${[width, depth, height].map((side) => (side < 10 ? millimetres(side) : Math.round(side))).join(" × ")} mm`;
+
 export function bytes(size) {
   if (size < 1000) return `${size} B`;
   if (size < 1e6) return `${(size / 1e3).toFixed(size < 1e4 ? 1 : 0)} kB`;
@@ -20,12 +23,16 @@ export function bytes(size) {
 }
 
 export function seconds(value) {
-  if (value < 0.0095) return `${Math.max(1, Math.round(value * 1000))} ms`;
-  if (value < 0.995) return `${Math.round(value * 1000)} ms`;
+  if (value < 0.995) return `${Math.max(1, Math.round(value * 1000))} ms`;
   if (value < 9.95) return `${value.toFixed(1)} s`;
   if (value < 59.5) return `${Math.round(value)} s`;
   if (value < 3570) return `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
   return `${Math.floor(value / 3600)} h ${Math.round((value % 3600) / 60)} min`;
+}
+
+/** A time to come, which nobody knows to the millisecond. */
+export function roughly(value) {
+  return value < 0.1 ? "under 0.1 s" : value < 1 ? `about ${value.toFixed(1)} s` : `about ${seconds(value)}`;
 }
 
 export function volume(mm3) {
@@ -39,11 +46,11 @@ export function when(iso) {
 }
 
 export const FORMATS = {
-  glb: "games, Blender, web; in colour",
+  glb: "Blender, games, web",
   stl: "3D printing",
-  "3mf": "3D printing, in colour",
+  "3mf": "printing in colour",
   obj: "most 3D programs",
-  ply: "scans, MeshLab",
+  ply: "MeshLab, scans",
 };
 
 const ADVICE = {

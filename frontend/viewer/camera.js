@@ -11,19 +11,23 @@ export class Camera {
     Object.assign(this, HOME, { distance: 5 });
   }
 
-  /** Look at a box of this middle and half diagonal from the usual side. */
-  reset(centre, radius, aspect) {
+  /** Look at a box from the usual side. */
+  reset(box, aspect, filled) {
     Object.assign(this, HOME);
-    this.fit(centre, radius, aspect);
+    this.fit(box, aspect, filled);
   }
 
-  /** Keep the direction, bring the whole object into view. */
-  fit(centre, radius, aspect) {
-    this.target = [...centre];
-    this.radius = radius || 1;
-    const half = FIELD_OF_VIEW / 2;
-    const narrow = aspect < 1 ? Math.atan(Math.tan(half) * aspect) : half;
-    this.distance = this.radius / Math.sin(narrow) * 1.04;
+  /** Keep the direction, bring the whole box {min, max} into view, so that it fills this share of it. */
+  fit({ min, max }, aspect, filled = 0.84) {
+    this.target = max.map((value, i) => (value + min[i]) / 2);
+    this.radius = Math.hypot(...max.map((value, i) => value - min[i])) / 2 || 1;
+    const { x, y, z } = this.axes(), up = Math.tan(FIELD_OF_VIEW / 2) * filled;
+    this.distance = 0;
+    for (let corner = 0; corner < 8; corner++) {
+      const arm = max.map((value, i) => (corner >> i & 1 ? value : min[i]) - this.target[i]);
+      const along = (axis) => arm[0] * axis[0] + arm[1] * axis[1] + arm[2] * axis[2];
+      this.distance = Math.max(this.distance, along(z) + Math.max(Math.abs(along(y)) / up, Math.abs(along(x)) / (up * aspect)));
+    }
   }
 
   orbit(right, up) {

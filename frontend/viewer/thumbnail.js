@@ -4,7 +4,7 @@ import { Camera } from "./camera.js";
 import { decodePictures, parseGlb } from "./glb.js";
 import { Painter } from "./painter.js";
 
-const SIZE = 320;
+const WIDTH = 384, HEIGHT = 256;
 let canvas = null, painter = null;
 
 /** The GLB in an ArrayBuffer from its usual side, as a WebP (a PNG where the browser writes none); null without WebGL2. */
@@ -13,10 +13,9 @@ export async function thumbnail(buffer) {
   const pictures = await decodePictures(model);
   if (!ready()) return null;
   painter.setModel(model, pictures);
-  const camera = new Camera(), { centre, radius } = painter.box;
-  camera.reset(centre, radius, 1);
-  camera.distance *= 0.84;
-  painter.draw(camera, SIZE, SIZE, { mode: "shaded", wireframe: false, ground: true, grid: false, ink: [0, 0, 0], shade: 0.4 });
+  const camera = new Camera();
+  camera.reset(model, WIDTH / HEIGHT, 0.98);
+  painter.draw(camera, WIDTH, HEIGHT, { mode: "shaded", wireframe: false, ground: true, grid: false, ink: [0, 0, 0], shade: 0.4 });
   const picture = canvas.convertToBlob({ type: "image/webp", quality: 0.88 });
   painter.setModel(null, []);
   return picture;
@@ -24,7 +23,7 @@ export async function thumbnail(buffer) {
 
 function ready() {
   if (painter && !painter.gl.isContextLost()) return true;
-  canvas = new OffscreenCanvas(SIZE, SIZE);
+  canvas = new OffscreenCanvas(WIDTH, HEIGHT);
   const gl = canvas.getContext("webgl2", { antialias: true, preserveDrawingBuffer: true });
   painter = gl && new Painter(gl);
   return Boolean(painter);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -98,10 +99,16 @@ def stream(file: BinaryIO, size: int, etag: str, filename: str) -> Response:
     response = Response(wrap_file(request.environ, file, CHUNK), direct_passthrough=True)
     response.mimetype = FORMATS[filename.rpartition(".")[2]].mime
     response.content_length = size
-    response.headers["Content-Disposition"] = f"attachment; filename={filename}"
+    response.headers.set("Content-Disposition", "attachment", filename=_saved_as(filename))
     response.set_etag(etag)
     response.make_conditional(request.environ, accept_ranges=True, complete_length=size)
     return response
+
+
+def _saved_as(filename: str) -> str:
+    """The name to save a download under: `?name=` with the file's own extension, else the file's name."""
+    name = re.sub(r"[^\w .-]", "_", request.args.get("name", ""))[:100].strip(" .")
+    return f"{name}.{filename.rpartition('.')[2]}" if name else filename
 
 
 def now() -> str:

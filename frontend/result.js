@@ -70,7 +70,7 @@ export class Result {
   async showFormat() {
     const { job, format } = this;
     if (!job) return;
-    byId("download").href = path(job, format);
+    byId("download").href = link(job, format);
     byId("download").download = filename(job, format);
     const [start, ...more] = curlCommands(job, format);
     byId("curl").textContent = [start, ...more].join("\n");
@@ -110,12 +110,14 @@ function flash(button, text) {
 
 export const path = (job, format) => `/api/download/${job.job_id}/model_${job.job_id}.${format}`;
 
-const filename = (job, format) => `${job.original_filename.replace(/\.[^.]*$/, "").replace(/[^\p{L}\p{N} ._-]/gu, "_") || "model"}.${format}`;
+const stem = (job) => job.original_filename.replace(/\.[^.]*$/, "") || "model";
+const filename = (job, format) => `${stem(job)}.${format}`;
+const link = (job, format) => `${path(job, format)}?name=${encodeURIComponent(stem(job))}`;
 
 /** Save a job's model. With a key the page has to fetch it, as a link cannot carry one. */
 export async function download(job, format) {
   if (hasKey()) saveBlob(await blob(path(job, format)), filename(job, format));
-  else save(path(job, format), filename(job, format));
+  else save(link(job, format), filename(job, format));
 }
 
 /** Bytes by format, from the counts of points and triangles; the text formats can only be guessed. */

@@ -290,14 +290,25 @@ class JobQueue:
             job.has_thumbnail = True
             self._save(job)
 
-    def wait(self, job: Job, seconds: float, gone: Callable[[], bool] = lambda: False, *, final: bool = False) -> None:
-        """Return when the job changes (or, with `final`, settles), the time is up, or the client has gone."""
+    def wait(
+        self,
+        job: Job,
+        seconds: float,
+        gone: Callable[[], bool] = lambda: False,
+        *,
+        final: bool = False,
+        since: int | None = None,
+    ) -> None:
+        """Return when the job changes (or, with `final`, settles), the time is up, or the client has gone.
+
+        `since`: the version that the client has seen; without it a change just before the call goes unnoticed.
+        """
         deadline = self._monotonic() + seconds
         with self._changed:
             if self._waiters >= MAX_WAITERS:
                 return
             self._waiters += 1
-            version = job._version
+            version = job._version if since is None else since
             try:
                 while (
                     job.status not in FINAL
@@ -349,6 +360,7 @@ class JobQueue:
         with self._changed:
             position = self._position(job)
             return {
+                "version": job._version,
                 "status": job.status,
                 "progress": 100 if job.status is JobStatus.COMPLETED else int(100 * job._progress),
                 "step": (job.status in ACTIVE and job._stage) or job.status.value,

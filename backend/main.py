@@ -37,6 +37,7 @@ from schemas import (
     parse,
     parse_choice,
     parse_page,
+    parse_since,
     parse_wait,
 )
 from security import Guard
@@ -268,7 +269,7 @@ class OrfeasUnifiedServer:
         """`GET /api/job-status/<job_id>`, at once or, with `?wait=`, when something has changed."""
         job = self.job(job_id)
         if wait := parse_wait(request.args):
-            self.jobs.wait(job, wait, client_gone())
+            self.jobs.wait(job, wait, client_gone(), since=parse_since(request.args))
         if self.jobs.is_gone(job):
             raise RequestError(410, "cancelled", "the job was cancelled")
         return self._status(job)

@@ -228,6 +228,11 @@ def parse_wait(args: Mapping[str, str]) -> float:
     return seconds
 
 
+def parse_since(args: Mapping[str, str]) -> int | None:
+    """`?since=VERSION` of a status request: the version that the client has seen."""
+    return _query_number(args, "since", 0, 0, 10**9) if args.get("since") else None
+
+
 def parse_background(args: Mapping[str, str]) -> Background:
     """`?remove_background=` of a mask."""
     for choice in get_args(Background):

@@ -20,8 +20,9 @@ export class CacheEntries {
     const { entries, total } = await get(`/api/cache/entries?limit=${PAGE}&offset=${Math.max(0, offset)}`);
     if (!entries.length && offset > 0) return this.load(offset - PAGE);
     this.offset = Math.max(0, offset);
-    const rows = entries.map((entry) => this.row(entry));
+    const rows = entries.map((entry) => this.row(entry)), focused = document.activeElement?.dataset.key;
     byId("entries").replaceChildren(...(rows.length ? rows : [el("tr", {}, el("td", { colSpan: 5, className: "hint" }, "Nothing is cached."))]));
+    if (focused) rows.find((row) => row.querySelector("button").dataset.key === focused)?.querySelector("button").focus();
     byId("entries-page").textContent = total ? `${count(this.offset + 1)} to ${count(this.offset + entries.length)} of ${count(total)}` : "";
     byId("entries-back").disabled = this.offset === 0;
     byId("entries-on").disabled = this.offset + entries.length >= total;
@@ -30,7 +31,7 @@ export class CacheEntries {
   row({ key, size_mb: size, age_seconds: age, access_count: hits }) {
     const [kind, digest] = key.split(":");
     const name = `${KINDS[kind] ?? kind} ${digest?.slice(0, 8) ?? ""}`;
-    const drop = iconButton("trash", `Delete ${name}`, () => this.drop(key, name));
+    const drop = iconButton("trash", `Delete ${name}`, () => this.drop(key, name), { dataset: { key } });
     return el("tr", {}, el("td", { title: key }, `${KINDS[kind] ?? kind} `, el("code", {}, digest?.slice(0, 8) ?? "")), el("td", {}, bytes(Math.round(size * 1e6))),
       el("td", {}, age === null ? "–" : seconds(age)), el("td", {}, hits === null ? "–" : count(hits)), el("td", {}, drop));
   }

@@ -47,8 +47,7 @@ export class CachePanel {
 
   async refresh() {
     await this.sample();
-    // A table that is being used with the keyboard must not be rebuilt under it.
-    if (!byId("entries").contains(document.activeElement)) await this.entries.load();
+    await this.entries.load();
   }
 
   async sample() {

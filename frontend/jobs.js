@@ -117,12 +117,12 @@ export class Jobs extends EventTarget {
 
   async look(picture, wait) {
     if (picture.phase !== "active") return;
-    const { jobId } = picture;
+    const { jobId, job: { version } } = picture;
     // A new picture must not wait behind a long silence of this one.
     const controller = new AbortController();
     const hurry = wait && setTimeout(() => controller.abort(), LONGEST_WAIT_S * 1000 + 5000);
     try {
-      const job = await get(`/api/job-status/${jobId}${wait ? `?wait=${wait}` : ""}`, { signal: controller.signal });
+      const job = await get(`/api/job-status/${jobId}${wait ? `?wait=${wait}&since=${version ?? 0}` : ""}`, { signal: controller.signal });
       if (picture.phase === "active" && picture.jobId === jobId) this.hear(picture, job);
     } catch (error) {
       if (error instanceof ServerLostError) await untilBack();

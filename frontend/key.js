@@ -6,6 +6,7 @@ import { byId } from "./dom.js";
 let asking = null;
 
 export function setUpKey() {
+  byId("key-no").addEventListener("click", () => byId("key").close());
   onKeyNeeded((wasWrong) => {
     asking ??= ask(wasWrong).finally(() => { asking = null; });
     return asking;

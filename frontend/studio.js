@@ -36,6 +36,10 @@ const mask = new Mask(pictures, () => options.values().remove_background);
 new Rows(pictures, jobs);
 const history = new History(openPast, forgetPast);
 
+async function refreshModels() {
+  options.setReads((await models.refresh())?.reads ?? []);
+}
+
 /** What the viewer shows: the file's address, so that the same is not loaded twice. */
 let shown = null;
 
@@ -57,7 +61,7 @@ byId("options").addEventListener("submit", async (event) => {
   event.preventDefault();
   const wish = options.wish();
   if (!wish) return;
-  for (const picture of toMake()) jobs.start(picture, wish);
+  for (const picture of toMake()) await jobs.start(picture, wish);  // one after the other keeps their order
 });
 
 byId("cancel").addEventListener("click", () => jobs.cancel(pictures.current).catch((error) => say(explain(error))));
@@ -128,7 +132,7 @@ jobs.addEventListener("end", async ({ detail: picture }) => {
   picture.refusal = null;
   if (picture.phase !== "done") return;
   const file = current ? await showModel() : null;
-  await Promise.allSettled([history.added(picture.result, file), models.refresh(), cache.tick()]);
+  await Promise.allSettled([history.added(picture.result, file), refreshModels(), cache.tick()]);
   history.mark(pictures.current?.result?.job_id ?? null);
 });
 
@@ -146,7 +150,7 @@ function forgetPast(job) {
 }
 
 async function begin() {
-  await showHealth(() => models.refresh().catch((error) => say(explain(error))));
+  await showHealth(() => refreshModels().catch((error) => say(explain(error))));
   const found = await pictures.restore();
   const { current } = pictures;
   if (current?.result) options.restore(current.result);
@@ -156,6 +160,6 @@ async function begin() {
   history.mark(current?.result?.job_id ?? null);
 }
 
-connection.addEventListener("back", () => models.refresh().catch(() => {}));
+connection.addEventListener("back", () => refreshModels().catch(() => {}));
 showPicture();
 begin().catch((error) => say(explain(error)));

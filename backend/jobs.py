@@ -351,9 +351,7 @@ class JobQueue:
         """The median time of past runs of a model, for each quality that has been run."""
         with self._changed:
             past = {kind: statistics.median(times) for kind, times in self._past.items()}
-        return {
-            quality: round(past[kind], 3) for quality in range(1, 11) if (kind := run_kind(model, quality)) in past
-        }
+        return {quality: round(past[kind], 3) for quality in range(1, 11) if (kind := run_kind(model, quality)) in past}
 
     def view(self, job: Job) -> dict[str, Any]:
         """The moving part of a job's status: everything that only the queue knows, read at one instant."""

@@ -13,6 +13,7 @@ export class Chart {
     this.svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
     this.svg.setAttribute("preserveAspectRatio", "none");
     this.svg.setAttribute("role", "img");
+    this.svg.setAttribute("aria-label", name);
     this.name = name;
     this.element = el("figure", { className: "chart" }, el("figcaption", {}, name), this.value, this.svg, this.note);
   }

@@ -1,4 +1,4 @@
-"""The studio as a visitor has it before them: a page in Chromium, and a watch on all that it asks for and complains of."""
+"""The studio as a visitor has it: a page in Chromium, and a watch on all that it asks for and complains of."""
 
 from __future__ import annotations
 

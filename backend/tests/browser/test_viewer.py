@@ -53,13 +53,30 @@ def test_mouse_keys_and_buttons_move_and_change_the_view(visitor):
     assert changed(visitor, lambda: mouse.wheel(0, 400)) > 0.02
     assert changed(visitor, lambda: mouse.dblclick(x, y)) > 0.02
     visitor["#viewer"].focus()
-    for key in ("w", "w", "g", "g", "2", "3", "4", "1", "ArrowLeft", "ArrowUp", "Shift+ArrowRight", "f", "+", "-", "Home"):
+    for key in (
+        "w",
+        "w",
+        "g",
+        "g",
+        "2",
+        "3",
+        "4",
+        "1",
+        "ArrowLeft",
+        "ArrowUp",
+        "Shift+ArrowRight",
+        "f",
+        "+",
+        "-",
+        "Home",
+    ):
         assert changed(visitor, lambda key=key: press(key)) > 0.001, key
     press("r")
     visitor.expect("#tool-rotate").to_have_attribute("aria-pressed", "true")
     turning = frames(visitor)
     assert frames(visitor) > turning
     press("r")
+    press("w")
     press("2")
     visitor.expect("#modes [value=flat]").to_be_checked()
     assert changed(visitor, lambda: visitor["#tool-wire"].click()) > 0.01
@@ -77,7 +94,11 @@ def test_touch_turns_and_pinches(chromium, server):
         touch = visitor.page.context.new_cdp_session(visitor.page)
 
         def gesture(*steps):
-            for kind, *points in (("touchStart", *steps[0]), *(("touchMove", *step) for step in steps[1:]), ("touchEnd",)):
+            for kind, *points in (
+                ("touchStart", *steps[0]),
+                *(("touchMove", *step) for step in steps[1:]),
+                ("touchEnd",),
+            ):
                 places = [{"x": x + dx, "y": y + dy, "id": i} for i, (dx, dy) in enumerate(points)]
                 touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
 
@@ -173,7 +194,11 @@ def test_a_result_cut_short_on_its_way_leaves_a_message_and_the_downloads(visito
 
 def test_a_lost_context_is_said_and_comes_back(visitor):
     assert show(visitor, sphere_glb())
-    lose = "() => { globalThis.lost = document.querySelector('#viewer').getContext('webgl2').getExtension('WEBGL_lose_context'); lost.loseContext(); }"
+    lose = """() => {
+        const gl = document.querySelector("#viewer").getContext("webgl2");
+        globalThis.lost = gl.getExtension("WEBGL_lose_context");
+        lost.loseContext();
+    }"""
     visitor.page.evaluate(lose)
     visitor.expect("#view-message").to_contain_text("comes back by itself")
     visitor.page.evaluate("lost.restoreContext()")
@@ -182,11 +207,17 @@ def test_a_lost_context_is_said_and_comes_back(visitor):
     assert coloured(visitor.pixels()) > 0.02
 
 
+NO_WEBGL2 = """
+HTMLCanvasElement.prototype.getContext = new Proxy(HTMLCanvasElement.prototype.getContext, {
+    apply: (get, canvas, wanted) => (wanted[0] === "webgl2" ? null : get.apply(canvas, wanted)),
+});"""
+
+
 def test_without_webgl2_everything_else_works(chromium, server):
     from page import visit
 
     with visit(chromium, server.address) as visitor:
-        visitor.page.add_init_script("HTMLCanvasElement.prototype.getContext = new Proxy(HTMLCanvasElement.prototype.getContext, { apply: (get, canvas, args) => args[0] === 'webgl2' ? null : get.apply(canvas, args) });")
+        visitor.page.add_init_script(NO_WEBGL2)
         visitor.open()
         visitor.expect("#view-message").to_contain_text("no WebGL2")
         visitor["#quality"].fill("1")

@@ -5,7 +5,7 @@ import { Chart } from "./cache_chart.js";
 import { CacheEntries } from "./cache_entries.js";
 import { CacheLimits } from "./cache_limits.js";
 import { byId, el } from "./dom.js";
-import { confirm, say } from "./notices.js";
+import { confirmed, say } from "./notices.js";
 import { count, explain, seconds } from "./words.js";
 
 const OPEN_MS = 2000, CLOSED_MS = 15_000;
@@ -80,7 +80,7 @@ export class CachePanel {
   }
 
   async clear() {
-    const yes = await confirm("Clear the cache?", "Every cached shape and file is dropped; the next requests take their full time. Finished models in the history stay.", "Clear it");
+    const yes = await confirmed("Clear the cache?", "Every cached shape and file is dropped; the next requests take their full time. Finished models in the history stay.", "Clear it");
     if (!yes) return;
     try {
       say((await post("/api/cache/clear", {})).message);

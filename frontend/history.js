@@ -2,9 +2,10 @@
 
 import { blob, get, patiently, put, remove } from "./api.js";
 import { byId, el, iconButton } from "./dom.js";
-import { confirm, say } from "./notices.js";
-import { download, path } from "./result.js";
-import { explain, FORMATS, sizesInShort, when } from "./words.js";
+import { confirmed, say } from "./notices.js";
+import { path } from "./files.js";
+import { saveAs } from "./save_as.js";
+import { explain, sizesInShort, when } from "./words.js";
 import { thumbnail } from "./viewer/thumbnail.js";
 
 const PAGE = 24;
@@ -48,14 +49,11 @@ export class History {
     const open = el("button", { type: "button", className: "open", title: `Show ${job.original_filename} and its options again` },
       shot, el("b", {}, job.original_filename), el("small", {}, sizesInShort(job.mesh.extents_mm)), el("small", {}, `Quality ${job.quality} · ${when(job.finished_at)}`));
     open.addEventListener("click", () => this.onOpen(job));
-    const format = el("select", { title: "Download in a format", "aria-label": `Download ${job.original_filename} as` },
-      el("option", { value: "" }, "Save as…"), ...Object.keys(FORMATS).map((name) => el("option", { value: name }, name.toUpperCase())));
-    format.addEventListener("change", () => {
-      download(job, format.value).catch((error) => say(explain(error)));
-      format.value = "";
-    });
+    const name = job.original_filename;
+    const keep = el("button", { type: "button", className: "link", "aria-label": `Save ${name} in a format` }, "Save as…");
+    keep.addEventListener("click", () => saveAs(job));
     const drop = iconButton("trash", `Delete ${job.original_filename}`, () => this.drop(job));
-    return el("li", { dataset: { job: job.job_id, current: job.job_id === this.current } }, open, el("div", { className: "strip-actions" }, format, drop));
+    return el("li", { dataset: { job: job.job_id, current: job.job_id === this.current } }, open, el("div", { className: "strip-actions" }, keep, drop));
   }
 
   /** The model's thumbnail where there is one, else the picture it was made from. */
@@ -77,7 +75,7 @@ export class History {
   }
 
   async drop(job) {
-    if (!(await confirm("Delete this model?", `${job.original_filename} and its files will be gone from the server.`, "Delete"))) return;
+    if (!(await confirmed("Delete this model?", `${job.original_filename} and its files will be gone from the server.`, "Delete"))) return;
     try {
       await remove(`/api/jobs/${job.job_id}`);
     } catch (error) {

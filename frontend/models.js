@@ -50,8 +50,8 @@ export class Models {
 function row({ id, loaded, available, reason, licence, reads = [] }) {
   const radio = el("input", { type: "radio", name: "model", value: id, checked: loaded, disabled: !loaded });
   const uses = reads.filter((each) => each !== "image").join(", ");
-  const state = loaded ? `Reads the picture${uses ? ` and ${uses}` : ""}. ${licence}.`
-    : available ? `Available: start the server with ORFEAS_MODEL=${id} to use it. ${licence}.`
+  const state = loaded ? `Uses the picture${uses ? ` and ${uses}` : ""}. Licence: ${licence}.`
+    : available ? `Available: start the server with ORFEAS_MODEL=${id} to use it. Licence: ${licence}.`
       : `Not available: ${reason}.`;
   return el("label", {}, radio, el("span", {}, NAMES[id] ?? id), el("span", { className: "hint" }, state.replace("..", ".")));
 }

@@ -8,7 +8,7 @@ export function say(text) {
 }
 
 /** Ask before deleting; true for yes. */
-export function confirm(title, text, yes) {
+export function confirmed(title, text, yes) {
   const dialog = byId("ask");
   byId("ask-title").textContent = title;
   byId("ask-text").textContent = text;

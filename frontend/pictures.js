@@ -1,7 +1,7 @@
 // The pictures on the table: each with its file, its job on the server and what became of it. Which one is looked at is
 // kept in the address, the others in the tab, so that a reload loses nothing.
 
-import { ApiError, blob, get, patiently, request } from "./api.js";
+import { ApiError, blob, get, patiently, remove, request } from "./api.js";
 import { explain } from "./words.js";
 
 const TABLE = "orfeas.table";
@@ -97,6 +97,8 @@ export class Pictures extends EventTarget {
     const at = this.list.indexOf(picture);
     this.list.splice(at, 1);
     if (picture.url) URL.revokeObjectURL(picture.url);
+    // Nothing was made of it: the server need not keep it.
+    if (picture.jobId && !picture.result) remove(`/api/jobs/${picture.jobId}`).catch(() => {});
     if (this.current === picture) this.select(this.list[Math.min(at, this.list.length - 1)] ?? null);
     else this.keep();
     this.changed();

@@ -9,9 +9,12 @@ const BY_STEP = { queued: 1, initializing: 2, decode: 2, foreground: 3, export: 
 const TICK_MS = 100;
 
 export class Progress {
-  constructor() {
+  /** `expect(job)`: seconds that such a job takes, for when the server has no past runs to tell from; or null. */
+  constructor(expect) {
+    this.expect = expect;
     this.items = STAGES.map((text) => el("li", {}, text, el("small")));
     byId("stages").replaceChildren(...this.items);
+    this.title = document.title;
     this.timer = null;
     this.spoken = null;
   }
@@ -23,6 +26,7 @@ export class Progress {
     clearInterval(this.timer);
     if (!busy) {
       this.spoken = null;
+      document.title = this.title;
       return;
     }
     this.picture = picture;
@@ -35,6 +39,7 @@ export class Progress {
       item.lastChild.textContent = i === now ? detail(picture) : "";
     });
     byId("progress").value = picture.job?.progress ?? 0;
+    document.title = `${picture.job?.progress ?? 0} % · ${picture.name}`;
     this.speak(now, picture);
     this.timer = setInterval(() => this.tick(), TICK_MS);
     this.tick();
@@ -43,8 +48,14 @@ export class Progress {
   tick() {
     const { began, job } = this.picture;
     byId("elapsed").textContent = `${((Date.now() - began) / 1000).toFixed(1)} s so far`;
-    const left = job?.eta_seconds == null || this.picture.phase !== "active" ? null : job.eta_seconds - (Date.now() - this.heard) / 1000;
+    const left = this.picture.phase === "active" ? this.left(job) : null;
     byId("eta").textContent = left === null ? "" : left > 0.3 ? `${roughly(left)} left` : "nearly done";
+  }
+
+  left({ eta_seconds: eta, queue_position: position, quality, started_at: started }) {
+    if (eta !== null) return eta - (Date.now() - this.heard) / 1000;
+    const usual = position ? null : this.expect({ quality });
+    return usual === null ? null : usual - (Date.now() - (Date.parse(started ?? "") || this.heard)) / 1000;
   }
 
   /** Only a new stage is worth a word. */

@@ -1,8 +1,9 @@
 // What was made: its measures, what they mean for printing, the files, and how to ask for the same again.
 
-import { ApiError, blob, hasKey, size } from "./api.js";
+import { ApiError, hasKey, size } from "./api.js";
 import { curlCommands } from "./curl.js";
-import { byId, el, save, saveBlob } from "./dom.js";
+import { byId, el } from "./dom.js";
+import { download, estimates, filename, link, path } from "./files.js";
 import { say } from "./notices.js";
 import { bytes, count, FORMATS, seconds, sizes, volume } from "./words.js";
 
@@ -106,22 +107,4 @@ function flash(button, text) {
   if (before === text) return;
   label.textContent = text;
   setTimeout(() => { label.textContent = before; }, 1500);
-}
-
-export const path = (job, format) => `/api/download/${job.job_id}/model_${job.job_id}.${format}`;
-
-const stem = (job) => job.original_filename.replace(/\.[^.]*$/, "") || "model";
-const filename = (job, format) => `${stem(job)}.${format}`;
-const link = (job, format) => `${path(job, format)}?name=${encodeURIComponent(stem(job))}`;
-
-/** Save a job's model. With a key the page has to fetch it, as a link cannot carry one. */
-export async function download(job, format) {
-  if (hasKey()) saveBlob(await blob(path(job, format)), filename(job, format));
-  else save(link(job, format), filename(job, format));
-}
-
-/** Bytes by format, from the counts of points and triangles; the text formats can only be guessed. */
-function estimates({ mesh: { vertices, faces }, format }) {
-  const all = { stl: 84 + 50 * faces, ply: 260 + 15 * vertices + 13 * faces, obj: 54 * vertices + 20 * faces, "3mf": 11 * vertices + 15 * faces, glb: 36 * vertices + 12 * faces };
-  return { ...all, [format]: undefined };
 }

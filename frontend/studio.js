@@ -4,6 +4,7 @@ import { blob, connection, patiently } from "./api.js";
 import { CachePanel } from "./cache_panel.js";
 import { showHealth, watchConnection } from "./connection.js";
 import { byId } from "./dom.js";
+import { path } from "./files.js";
 import { History } from "./history.js";
 import { setUpIntake } from "./intake.js";
 import { Jobs } from "./jobs.js";
@@ -14,7 +15,7 @@ import { say } from "./notices.js";
 import { Options } from "./options.js";
 import { Pictures } from "./pictures.js";
 import { Progress } from "./progress.js";
-import { path, Result } from "./result.js";
+import { Result } from "./result.js";
 import { Rows } from "./rows.js";
 import { setUpTheme } from "./theme.js";
 import { View } from "./viewer_bar.js";
@@ -29,7 +30,7 @@ const jobs = new Jobs(pictures);
 const models = new Models();
 const options = new Options(() => showButton());
 const view = new View();
-const progress = new Progress();
+const progress = new Progress((job) => models.expected(job.quality)?.seconds ?? null);
 const result = new Result();
 const cache = new CachePanel();
 const mask = new Mask(pictures, () => options.values().remove_background);
@@ -61,6 +62,7 @@ byId("options").addEventListener("submit", async (event) => {
   event.preventDefault();
   const wish = options.wish();
   if (!wish) return;
+  document.querySelector(".view").scrollIntoView({ block: "nearest" });  // on a phone it is further down
   for (const picture of toMake()) await jobs.start(picture, wish);  // one after the other keeps their order
 });
 
@@ -141,6 +143,7 @@ function openPast(job) {
   const picture = known ?? pictures.fromJob(job);
   if (!known) pictures.list.push(picture);
   options.restore(job);
+  picture.wish ??= JSON.stringify(options.wish());  // to be made again as it is, it needs no job of its own
   pictures.select(picture);
 }
 
@@ -153,13 +156,17 @@ async function begin() {
   await showHealth(() => refreshModels().catch((error) => say(explain(error))));
   const found = await pictures.restore();
   const { current } = pictures;
-  if (current?.result) options.restore(current.result);
+  if (current?.result) {
+    options.restore(current.result);
+    current.wish = JSON.stringify(options.wish());
+  }
   if (!found) say("The model of this address is no longer on the server.");
   jobs.follow();
   await history.load();
   history.mark(current?.result?.job_id ?? null);
 }
 
+addEventListener("hashchange", () => location.reload());  // another job's address was entered
 connection.addEventListener("back", () => refreshModels().catch(() => {}));
 showPicture();
 begin().catch((error) => say(explain(error)));

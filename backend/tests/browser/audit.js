@@ -84,7 +84,7 @@
   }
   // What can be operated has an outline or a ground that stands out.
   for (const field of document.querySelectorAll("input:not([type=radio], [type=checkbox], [type=range], [type=file]), select, textarea")) {
-    if (!visible(field) || field.closest(".strip-actions")) continue;
+    if (!visible(field)) continue;
     const line = colour(getComputedStyle(field).borderTopColor), [ground] = grounds(field.parentElement);
     if (contrast(over(line, ground), ground) < 3) problems.push(`the edge of ${called(field)} is faint`);
   }

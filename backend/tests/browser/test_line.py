@@ -124,7 +124,8 @@ def test_the_history_keeps_a_picture_of_the_mesh_and_brings_the_options_back(mad
     assert made.job_id == job_id
 
     with made.page.expect_download() as waiting:
-        made[f"{card} select"].select_option("ply")
+        made[f"{card} .strip-actions .link"].click()
+        made["#save-as button[value=ply]"].click()
     assert waiting.value.suggested_filename == "my cup.ply"
 
     made[f"{card} .tool"].click()

@@ -53,23 +53,8 @@ def test_mouse_keys_and_buttons_move_and_change_the_view(visitor):
     assert changed(visitor, lambda: mouse.wheel(0, 400)) > 0.02
     assert changed(visitor, lambda: mouse.dblclick(x, y)) > 0.02
     visitor["#viewer"].focus()
-    for key in (
-        "w",
-        "w",
-        "g",
-        "g",
-        "2",
-        "3",
-        "4",
-        "1",
-        "ArrowLeft",
-        "ArrowUp",
-        "Shift+ArrowRight",
-        "f",
-        "+",
-        "-",
-        "Home",
-    ):
+    keys = "w g 2 3 4 ArrowLeft ArrowUp Shift+ArrowRight f + - Home"
+    for key in keys.split():
         assert changed(visitor, lambda key=key: press(key)) > 0.001, key
     press("r")
     visitor.expect("#tool-rotate").to_have_attribute("aria-pressed", "true")

@@ -34,7 +34,8 @@ export async function request(method, path, { json, body, signal } = {}) {
   if (json !== undefined) headers["Content-Type"] = "application/json";
   let response;
   try {
-    response = await fetch(path, { method, headers, signal, cache: "no-store", body: json === undefined ? body : JSON.stringify(json) });
+    const content = json === undefined ? body : JSON.stringify(json);
+    response = await fetch(path, { method, headers, signal, cache: "no-store", body: content });
   } catch (error) {
     if (signal?.aborted) throw error;
     setLost(true);

@@ -24,18 +24,21 @@ export class Chart {
     this.note.textContent = note;
     const highest = Math.max(top, ...points.map(([, each]) => each), 1e-9);
     const first = points[0][0], span = Math.max(1, points.at(-1)[0] - first);
-    const spots = points.map(([time, each]) => [(time - first) / span * WIDTH, HEIGHT - 2 - each / highest * (HEIGHT - 4)]);
+    const level = (each) => HEIGHT - 2 - each / highest * (HEIGHT - 4);
+    const spots = points.map(([time, each]) => [(time - first) / span * WIDTH, level(each)]);
     if (spots.length === 1) spots.push([WIDTH, spots[0][1]]);
     const line = spots.map((spot) => spot.map((each) => each.toFixed(1)).join(",")).join(" L");
     const parts = [["area", `M0,${HEIGHT} L${line} L${WIDTH},${HEIGHT} Z`], ["curve", `M${line}`]];
-    if (bound !== null && bound <= highest) parts.push(["bound", `M0,${HEIGHT - 2 - bound / highest * (HEIGHT - 4)} h${WIDTH}`]);
+    if (bound !== null && bound <= highest) parts.push(["bound", `M0,${level(bound)} h${WIDTH}`]);
     this.svg.replaceChildren(...parts.map(([kind, d]) => {
       const path = document.createElementNS(SPACE, "path");
       path.setAttribute("class", kind);
       path.setAttribute("d", d);
       return path;
     }));
-    const lowest = Math.min(...points.map(([, each]) => each));
-    this.svg.setAttribute("aria-label", `${this.name} over the last ${Math.round(span / 1000)} seconds, from ${lowest.toFixed(1)} to ${Math.max(...points.map(([, each]) => each)).toFixed(1)}; now ${value}`);
+    const values = points.map(([, each]) => each);
+    const range = `from ${Math.min(...values).toFixed(1)} to ${Math.max(...values).toFixed(1)}`;
+    const text = `${this.name} over the last ${Math.round(span / 1000)} seconds: ${range}; now ${value}`;
+    this.svg.setAttribute("aria-label", text);
   }
 }

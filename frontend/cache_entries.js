@@ -21,19 +21,27 @@ export class CacheEntries {
     if (!entries.length && offset > 0) return this.load(offset - PAGE);
     this.offset = Math.max(0, offset);
     const rows = entries.map((entry) => this.row(entry)), focused = document.activeElement?.dataset.key;
-    byId("entries").replaceChildren(...(rows.length ? rows : [el("tr", {}, el("td", { colSpan: 5, className: "hint" }, "Nothing is cached."))]));
-    if (focused) rows.find((row) => row.querySelector("button").dataset.key === focused)?.querySelector("button").focus();
-    byId("entries-page").textContent = total ? `${count(this.offset + 1)} to ${count(this.offset + entries.length)} of ${count(total)}` : "";
+    const none = el("tr", {}, el("td", { colSpan: 5, className: "hint" }, "Nothing is cached."));
+    byId("entries").replaceChildren(...(rows.length ? rows : [none]));
+    rows.map((each) => each.querySelector("button")).find((button) => button.dataset.key === focused)?.focus();
+    const last = this.offset + entries.length;
+    byId("entries-page").textContent = total ? `${count(this.offset + 1)} to ${count(last)} of ${count(total)}` : "";
     byId("entries-back").disabled = this.offset === 0;
-    byId("entries-on").disabled = this.offset + entries.length >= total;
+    byId("entries-on").disabled = last >= total;
   }
 
   row({ key, size_mb: size, age_seconds: age, access_count: hits }) {
     const [kind, digest] = key.split(":");
     const name = `${KINDS[kind] ?? kind} ${digest?.slice(0, 8) ?? ""}`;
     const drop = iconButton("trash", `Delete ${name}`, () => this.drop(key, name), { dataset: { key } });
-    return el("tr", {}, el("td", { title: key }, `${KINDS[kind] ?? kind} `, el("code", {}, digest?.slice(0, 8) ?? "")), el("td", {}, bytes(Math.round(size * 1e6))),
-      el("td", {}, age === null ? "–" : seconds(age)), el("td", {}, hits === null ? "–" : count(hits)), el("td", {}, drop));
+    return el(
+      "tr", {},
+      el("td", { title: key }, `${KINDS[kind] ?? kind} `, el("code", {}, digest?.slice(0, 8) ?? "")),
+      el("td", {}, bytes(Math.round(size * 1e6))),
+      el("td", {}, age === null ? "–" : seconds(age)),
+      el("td", {}, hits === null ? "–" : count(hits)),
+      el("td", {}, drop),
+    );
   }
 
   async drop(key, name) {

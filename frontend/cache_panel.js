@@ -65,23 +65,34 @@ export class CachePanel {
 
   draw(stats) {
     const over = (name) => this.samples.map((each) => [each.time, each.stats[name] ?? 0]);
-    const bound = stats.max_memory_mb;
-    this.charts.rate.draw(over("hit_rate_percent"), { value: `${stats.hit_rate_percent.toFixed(1)} %`, note: `${count(stats.hits)} hits, ${count(stats.misses)} misses`, top: 100 });
+    const bound = stats.max_memory_mb, used = stats.memory_utilization_percent.toFixed(1);
+    this.charts.rate.draw(over("hit_rate_percent"), {
+      value: `${stats.hit_rate_percent.toFixed(1)} %`, top: 100,
+      note: `${count(stats.hits)} hits, ${count(stats.misses)} misses`,
+    });
     this.charts.memory.draw(over("current_memory_mb"), {
       value: `${megabytes(stats.current_memory_mb)} MB`, top: stats.current_memory_mb * 1.1, bound,
-      note: bound === null ? "no bound" : `${stats.memory_utilization_percent.toFixed(1)} % of ${megabytes(bound)} MB, most ${megabytes(stats.max_memory_seen_mb)} MB`,
+      note: bound === null ? "no bound" : `${used} % of ${megabytes(bound)} MB, most ${megabytes(stats.max_memory_seen_mb)} MB`,
     });
-    this.charts.saved.draw(over("seconds_saved"), { value: seconds(stats.seconds_saved), note: "less waiting, since the server started", top: 1 });
+    this.charts.saved.draw(over("seconds_saved"), {
+      value: seconds(stats.seconds_saved), top: 1,
+      note: "less waiting, since the server started",
+    });
     const facts = {
       Entries: `${count(stats.current_items)}${stats.max_items === null ? "" : ` of ${count(stats.max_items)}`}`,
-      Evictions: count(stats.evictions), Expired: count(stats.expirations), Coalesced: count(stats.coalesced), "Too large": count(stats.rejected),
+      Evictions: count(stats.evictions),
+      Expired: count(stats.expirations),
+      Coalesced: count(stats.coalesced),
+      "Too large": count(stats.rejected),
     };
-    byId("cache-facts").replaceChildren(...Object.entries(facts).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+    const pair = ([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value));
+    byId("cache-facts").replaceChildren(...Object.entries(facts).map(pair));
   }
 
   async clear() {
-    const yes = await confirmed("Clear the cache?", "Every cached shape and file is dropped; the next requests take their full time. Finished models in the history stay.", "Clear it");
-    if (!yes) return;
+    const text = "Every cached shape and file is dropped; the next requests take their full time. "
+      + "Finished models in the history stay.";
+    if (!(await confirmed("Clear the cache?", text, "Clear it"))) return;
     try {
       say((await post("/api/cache/clear", {})).message);
       await this.refresh();

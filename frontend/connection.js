@@ -22,8 +22,8 @@ export async function showHealth(onReady = () => {}) {
     const health = await get("/api/health");
     const { models_status: state, model, device, queue_length: waiting, reason } = health;
     byId("server").dataset.state = state;
-    const more = state === "ready" ? `: ${model} on ${device}${waiting ? ` · ${waiting} waiting` : ""}` : state === "not_ready" ? `: ${reason}` : "";
-    byId("server-text").replaceChildren(STATES[state], el("span", { className: "server-more" }, more));
+    const more = { ready: `: ${model} on ${device}${waiting ? `, ${waiting} waiting` : ""}`, not_ready: `: ${reason}` };
+    byId("server-text").replaceChildren(STATES[state], el("span", { className: "server-more" }, more[state] ?? ""));
     if (state === "loading") setTimeout(() => showHealth(onReady), 700);
     else onReady(health);
   } catch { /* said by the banner */ }
@@ -41,7 +41,8 @@ async function lookForIt() {
 
 async function nextTry(seconds) {
   for (let left = seconds; left > 0; left--) {
-    byId("banner-text").textContent = `The server does not answer. Check that it still runs. Trying again in ${left} s; work goes on by itself when it is back.`;
+    byId("banner-text").textContent = "The server does not answer. Check that it still runs. "
+      + `Trying again in ${left} s; work goes on by itself when it is back.`;
     if (await second()) break;
   }
   byId("banner-text").textContent = "The server does not answer. Trying again now…";

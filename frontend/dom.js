@@ -28,7 +28,8 @@ export function icon(name) {
 
 /** A button that shows an icon and is called `label`. */
 export function iconButton(name, label, onClick, properties = {}) {
-  const button = el("button", { type: "button", className: "tool", title: label, ...properties }, icon(name), el("span", { className: "unseen" }, label));
+  const text = el("span", { className: "unseen" }, label);
+  const button = el("button", { type: "button", className: "tool", title: label, ...properties }, icon(name), text);
   button.addEventListener("click", onClick);
   return button;
 }

@@ -17,6 +17,12 @@ export async function download(job, format) {
 
 /** Bytes by format, from the counts of points and triangles; the text formats can only be guessed. */
 export function estimates({ mesh: { vertices, faces }, format }) {
-  const all = { stl: 84 + 50 * faces, ply: 260 + 15 * vertices + 13 * faces, obj: 54 * vertices + 20 * faces, "3mf": 11 * vertices + 15 * faces, glb: 36 * vertices + 12 * faces };
+  const all = {
+    glb: 36 * vertices + 12 * faces,
+    stl: 84 + 50 * faces,
+    "3mf": 11 * vertices + 15 * faces,
+    obj: 54 * vertices + 20 * faces,
+    ply: 260 + 15 * vertices + 13 * faces,
+  };
   return { ...all, [format]: undefined };
 }

@@ -44,16 +44,21 @@ export class History {
   }
 
   card(job) {
-    const shot = el("img", { className: "shot", alt: "", loading: "lazy" });
-    this.showShot(job, shot);
-    const open = el("button", { type: "button", className: "open", title: `Show ${job.original_filename} and its options again` },
-      shot, el("b", {}, job.original_filename), el("small", {}, sizesInShort(job.mesh.extents_mm)), el("small", {}, `Quality ${job.quality} · ${when(job.finished_at)}`));
-    open.addEventListener("click", () => this.onOpen(job));
     const name = job.original_filename;
+    const shot = el("img", { className: "shot", alt: "" });
+    this.showShot(job, shot);
+    const open = el(
+      "button", { type: "button", className: "open", title: `Show ${name} and its options again` },
+      shot,
+      el("b", {}, name),
+      el("small", {}, sizesInShort(job.mesh.extents_mm)),
+      el("small", {}, `Quality ${job.quality} · ${when(job.finished_at)}`),
+    );
+    open.addEventListener("click", () => this.onOpen(job));
     const keep = el("button", { type: "button", className: "link", "aria-label": `Save ${name} in a format` }, "Save as…");
     keep.addEventListener("click", () => saveAs(job));
-    const drop = iconButton("trash", `Delete ${job.original_filename}`, () => this.drop(job));
-    return el("li", { dataset: { job: job.job_id, current: job.job_id === this.current } }, open, el("div", { className: "strip-actions" }, keep, drop));
+    const actions = el("div", { className: "strip-actions" }, keep, iconButton("trash", `Delete ${name}`, () => this.drop(job)));
+    return el("li", { dataset: { job: job.job_id, current: job.job_id === this.current } }, open, actions);
   }
 
   /** The model's thumbnail where there is one, else the picture it was made from. */
@@ -75,7 +80,8 @@ export class History {
   }
 
   async drop(job) {
-    if (!(await confirmed("Delete this model?", `${job.original_filename} and its files will be gone from the server.`, "Delete"))) return;
+    const text = `${job.original_filename} and its files will be gone from the server.`;
+    if (!(await confirmed("Delete this model?", text, "Delete"))) return;
     try {
       await remove(`/api/jobs/${job.job_id}`);
     } catch (error) {

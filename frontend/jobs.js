@@ -122,7 +122,8 @@ export class Jobs extends EventTarget {
     const controller = new AbortController();
     const hurry = wait && setTimeout(() => controller.abort(), LONGEST_WAIT_S * 1000 + 5000);
     try {
-      const job = await get(`/api/job-status/${jobId}${wait ? `?wait=${wait}&since=${version ?? 0}` : ""}`, { signal: controller.signal });
+      const query = wait ? `?wait=${wait}&since=${version ?? 0}` : "";
+      const job = await get(`/api/job-status/${jobId}${query}`, { signal: controller.signal });
       if (picture.phase === "active" && picture.jobId === jobId) this.hear(picture, job);
     } catch (error) {
       if (error instanceof ServerLostError) await untilBack();

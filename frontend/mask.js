@@ -8,6 +8,9 @@ import { explain } from "./words.js";
 
 const VEIL = [24, 20, 18], RIM = [255, 122, 66];
 const KEY_STEP = 0.02;
+const SHOWING = "What the server takes for the object";
+const EDITING = "Mask: arrow keys move the brush, Space paints, A adds, X removes, U undoes";
+const NO_PREVIEW = "This browser cannot show the picture. The server can read it all the same.";
 
 export class Mask {
   constructor(pictures, background) {
@@ -60,6 +63,8 @@ export class Mask {
       byId("photo").alt = `Your picture: ${picture.name}`;
     }
     byId("mask-auto").hidden = !picture.mask;
+    byId("mask-idle").hidden = this.editing || !picture.jobId;
+    byId("no-preview").textContent = picture.phase === "failed" ? "There is nothing to show of this file." : NO_PREVIEW;
     if (same && this.layer) return;
     this.edit(false);
     this.layer = null;
@@ -106,10 +111,10 @@ export class Mask {
   edit(on) {
     this.editing = on;
     byId("mask-tools").hidden = !on;
-    byId("mask-idle").hidden = on;
+    byId("mask-idle").hidden = on || !this.picture?.jobId;
     this.canvas.dataset.editing = on;
     this.canvas.tabIndex = on ? 0 : -1;
-    this.canvas.setAttribute("aria-label", on ? "Mask: arrow keys move the brush, Space paints, A adds, X removes, U undoes" : "What the server takes for the object");
+    this.canvas.setAttribute("aria-label", on ? EDITING : SHOWING);
     this.paint();
     if (on) this.canvas.focus({ preventScroll: true });
   }
@@ -216,7 +221,8 @@ export class Mask {
     canvas.dataset.state = layer ? "found" : "none";
     if (!shown) return;
     byId("mask-undo").disabled = !layer.past.length;
-    if (canvas.width !== layer.width || canvas.height !== layer.height) Object.assign(canvas, { width: layer.width, height: layer.height });
+    const { width, height } = layer;
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const photo = byId("photo"), box = photo.hidden ? byId("stage-frame") : photo;
     canvas.style.width = `${Math.min(box.clientWidth, box.clientHeight * layer.width / layer.height)}px`;
     const pen = canvas.getContext("2d");

@@ -42,8 +42,11 @@ export class MaskLayer {
   /** A stroke from one point to another, in pixels of the layer. */
   stroke([x0, y0], [x1, y1], radius, value) {
     const { width, height, values } = this;
-    const left = Math.max(0, Math.floor(Math.min(x0, x1) - radius)), right = Math.min(width - 1, Math.ceil(Math.max(x0, x1) + radius));
-    const top = Math.max(0, Math.floor(Math.min(y0, y1) - radius)), bottom = Math.min(height - 1, Math.ceil(Math.max(y0, y1) + radius));
+    const span = (a, b, end) => [
+      Math.max(0, Math.floor(Math.min(a, b) - radius)),
+      Math.min(end, Math.ceil(Math.max(a, b) + radius)),
+    ];
+    const [left, right] = span(x0, x1, width - 1), [top, bottom] = span(y0, y1, height - 1);
     const dx = x1 - x0, dy = y1 - y0, length2 = dx * dx + dy * dy || 1;
     for (let y = top; y <= bottom; y++) {
       for (let x = left; x <= right; x++) {
@@ -73,7 +76,7 @@ export class MaskLayer {
   /** The mask as the server takes it: a grey PNG, white is the object. */
   async toBlob() {
     const pen = this.pen(), image = new ImageData(this.width, this.height);
-    for (let i = 0; i < this.values.length; i++) image.data.set([this.values[i], this.values[i], this.values[i], 255], 4 * i);
+    this.values.forEach((value, i) => image.data.set([value, value, value, 255], 4 * i));
     pen.putImageData(image, 0, 0);
     return pen.canvas.convertToBlob({ type: "image/png" });
   }

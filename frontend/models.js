@@ -6,8 +6,11 @@ import { count, roughly } from "./words.js";
 
 const NAMES = { builtin: "Built-in" };
 const WORDS = [null, "Draft", "Draft", "Quick", "Quick", "Good", "Good", "Fine", "Fine", "Finest", "Finest"];
-/** What the built-in model aims at, and its seconds on one usual processor core: a first guess, until there are runs. */
-const TYPICAL = [null, [2e3, 0.05], [5e3, 0.06], [1e4, 0.08], [2e4, 0.12], [4e4, 0.2], [7e4, 0.35], [12e4, 0.5], [2e5, 0.95], [32e4, 1.6], [5e5, 2.7]];
+/** What the built-in model aims at, and its seconds on a usual processor core: a first guess, until there are runs. */
+const TYPICAL = [
+  null, [2e3, 0.05], [5e3, 0.06], [1e4, 0.08], [2e4, 0.12], [4e4, 0.2],
+  [7e4, 0.35], [12e4, 0.5], [2e5, 0.95], [32e4, 1.6], [5e5, 2.7],
+];
 
 export class Models {
   constructor() {
@@ -20,7 +23,8 @@ export class Models {
     const info = await get("/api/models-info");
     this.loaded = info.models.find((model) => model.loaded) ?? null;
     const rows = info.models.map((model) => row(model));
-    const note = info.reason && el("p", { className: this.loaded ? "hint" : "error" }, `The server says: ${info.reason}`);
+    const tone = this.loaded ? "hint" : "error";
+    const note = info.reason && el("p", { className: tone }, `The server says: ${info.reason}`);
     byId("models").replaceChildren(el("legend", {}, "Model"), ...rows, ...(note ? [note] : []));
     this.showQuality();
     return this.loaded;
@@ -29,7 +33,8 @@ export class Models {
   showQuality() {
     const quality = Number(byId("quality").value);
     const expected = this.expected(quality);
-    const time = expected ? `${roughly(expected.seconds)}${expected.measured ? " as in past runs" : ""}` : "its time is not known yet";
+    const source = expected?.measured ? " as in past runs" : "";
+    const time = expected ? `${roughly(expected.seconds)}${source}` : "its time is not known yet";
     byId("quality-word").textContent = `${quality} · ${WORDS[quality]}`;
     byId("quality").setAttribute("aria-valuetext", `${quality} of 10, ${WORDS[quality]}, ${time}`);
     const faces = this.loaded?.id === "builtin" ? `up to ${count(TYPICAL[quality][0])} triangles, ` : "";
@@ -53,5 +58,6 @@ function row({ id, loaded, available, reason, licence, reads = [] }) {
   const state = loaded ? `Uses the picture${uses ? ` and ${uses}` : ""}. Licence: ${licence}.`
     : available ? `Available: start the server with ORFEAS_MODEL=${id} to use it. Licence: ${licence}.`
       : `Not available: ${reason}.`;
-  return el("label", {}, radio, el("span", {}, NAMES[id] ?? id), el("span", { className: "hint" }, state.replace("..", ".")));
+  const note = el("span", { className: "hint" }, state.replace("..", "."));
+  return el("label", {}, radio, el("span", {}, NAMES[id] ?? id), note);
 }

@@ -16,5 +16,7 @@ export function confirmed(title, text, yes) {
   dialog.returnValue = "no";
   dialog.showModal();
   byId("ask-no").focus();
-  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
 }

@@ -4,9 +4,11 @@ import { byId } from "./dom.js";
 import { millimetres } from "./words.js";
 
 const KEY = "orfeas.options";
-const DEFAULTS = { quality: "7", side: "longest", millimetres: "100", target_faces: "", remove_background: "auto", seed: "0", prompt: "" };
+const DEFAULTS = {
+  quality: "7", side: "longest", millimetres: "100", target_faces: "", remove_background: "auto", seed: "0", prompt: "",
+};
+const UNUSUAL = ["target_faces", "remove_background", "prompt"];
 const SIDES = ["width", "height", "depth"];
-const FIELD_OF_DETAIL = { "dimensions.width": "millimetres", "dimensions.height": "millimetres", "dimensions.depth": "millimetres", dimensions: "millimetres" };
 const LONGEST_MM = 100_000, MOST_FACES = 5_000_000;
 
 export class Options {
@@ -35,7 +37,7 @@ export class Options {
 
   fill(values) {
     for (const name of Object.keys(DEFAULTS)) this.form.elements[name].value = values[name] ?? DEFAULTS[name];
-    byId("advanced").open ||= ["target_faces", "remove_background", "prompt"].some((name) => (values[name] ?? DEFAULTS[name]) !== DEFAULTS[name]);
+    byId("advanced").open ||= UNUSUAL.some((name) => this.form.elements[name].value !== DEFAULTS[name]);
   }
 
   /** Only what the model reads is asked for. */
@@ -50,7 +52,9 @@ export class Options {
     this.clearErrors();
     const values = this.values();
     const size = number(values.millimetres), faces = number(values.target_faces), seed = number(values.seed);
-    if (!(size > 0 && size <= LONGEST_MM)) this.refuse("millimetres", "Give a number of millimetres, more than 0 and up to 100,000.");
+    if (!(size > 0 && size <= LONGEST_MM)) {
+      this.refuse("millimetres", "Give a number of millimetres, more than 0 and up to 100,000.");
+    }
     if (values.target_faces.trim() && !(Number.isInteger(faces) && faces >= 4 && faces <= MOST_FACES)) {
       this.refuse("target_faces", "Give a whole number from 4 to 5,000,000, or leave it empty.");
     }
@@ -82,7 +86,7 @@ export class Options {
   /** What the server refused, at the fields. */
   showRefusal(details) {
     for (const [path, text] of Object.entries(details ?? {})) {
-      const field = FIELD_OF_DETAIL[path] ?? path;
+      const field = path.startsWith("dimensions") ? "millimetres" : path;
       if (byId(`${field}-error`)) this.refuse(field, `${text.charAt(0).toUpperCase()}${text.slice(1)}.`);
     }
   }

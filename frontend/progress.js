@@ -4,7 +4,10 @@ import { byId, el } from "./dom.js";
 import { say } from "./notices.js";
 import { roughly } from "./words.js";
 
-const STAGES = ["Sending the picture", "Waiting for its turn", "Reading the picture", "Finding the object", "Building the shape", "Writing the file"];
+const STAGES = [
+  "Sending the picture", "Waiting for its turn", "Reading the picture",
+  "Finding the object", "Building the shape", "Writing the file",
+];
 const BY_STEP = { queued: 1, initializing: 2, decode: 2, foreground: 3, export: 5 };
 const TICK_MS = 100;
 

@@ -8,6 +8,11 @@ import { say } from "./notices.js";
 import { bytes, count, FORMATS, seconds, sizes, volume } from "./words.js";
 
 const KEY = "orfeas.format";
+const CLOSED = ["Ready to print", "The surface is closed: a slicer knows inside from outside and can fill it."];
+const OPEN = [
+  "May need a repair",
+  "The surface has gaps, so a slicer may leave holes in it. Try a cleaner mask, or the repair function of your slicer.",
+];
 
 export class Result {
   constructor() {
@@ -45,7 +50,9 @@ export class Result {
     this.showBadge(job, picture.took);
     this.showFacts(job.mesh);
     const known = estimates(job);
-    for (const [format, output] of Object.entries(this.outputs)) output.textContent = known[format] ? `≈ ${bytes(known[format])}` : "";
+    for (const [format, output] of Object.entries(this.outputs)) {
+      output.textContent = known[format] ? `≈ ${bytes(known[format])}` : "";
+    }
     this.outputs[job.format].textContent = bytes(job.file_size);
     this.showFormat();
   }
@@ -58,13 +65,15 @@ export class Result {
   }
 
   showFacts(mesh) {
-    const facts = { "Width × depth × height": sizes(mesh.extents_mm), Triangles: count(mesh.faces), Volume: volume(mesh.volume_mm3), Watertight: mesh.watertight ? "yes" : "no" };
-    byId("facts").replaceChildren(...Object.entries(facts).flatMap(([name, value], i) => [el("dt", {}, name), el("dd", { className: i ? "" : "headline" }, value)]));
-    const verdict = mesh.watertight
-      ? [el("b", {}, "Ready to print"), "The surface is closed: a slicer knows inside from outside and can fill it."]
-      : [el("b", {}, "May need a repair"), "The surface has gaps, so a slicer may leave holes in it. Try a cleaner mask, or the repair function of your slicer."];
+    byId("facts").replaceChildren(
+      el("dt", {}, "Width × depth × height"), el("dd", { className: "headline" }, sizes(mesh.extents_mm)),
+      el("dt", {}, "Triangles"), el("dd", {}, count(mesh.faces)),
+      el("dt", {}, "Volume"), el("dd", {}, volume(mesh.volume_mm3)),
+      el("dt", {}, "Watertight"), el("dd", {}, mesh.watertight ? "yes" : "no"),
+    );
+    const [title, text] = mesh.watertight ? CLOSED : OPEN;
     byId("verdict").dataset.good = mesh.watertight;
-    byId("verdict").replaceChildren(...verdict);
+    byId("verdict").replaceChildren(el("b", {}, title), text);
   }
 
   /** The exact size of the chosen format; what its conversion needs is kept for the download. */
@@ -73,10 +82,12 @@ export class Result {
     if (!job) return;
     byId("download").href = link(job, format);
     byId("download").download = filename(job, format);
-    const [start, ...more] = curlCommands(job, format);
-    byId("curl").textContent = [start, ...more].join("\n");
-    byId("curl-note").textContent = `The first line asks for the same again, the second waits for it, the third saves the file.${hasKey() ? " Set ORFEAS_API_KEY in the terminal first." : ""}`;
-    const label = (known) => { byId("download-text").textContent = `Download ${format.toUpperCase()}${known ? ` · ${known}` : ""}`; };
+    byId("curl").textContent = curlCommands(job, format).join("\n");
+    byId("curl-note").textContent = "The first line asks for the same again, the second waits for it, the third saves the file."
+      + (hasKey() ? " Set ORFEAS_API_KEY in the terminal first." : "");
+    const label = (known) => {
+      byId("download-text").textContent = `Download ${format.toUpperCase()}${known ? ` · ${known}` : ""}`;
+    };
     label(this.outputs[format].textContent);
     try {
       const exact = format === job.format ? job.file_size : await size(path(job, format));

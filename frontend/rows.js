@@ -24,9 +24,10 @@ export class Rows {
   }
 
   make(picture) {
-    const name = el("b", {}, picture.name), state = el("small"), bar = el("progress", { max: 100, hidden: true, "aria-label": `Progress of ${picture.name}` });
-    const shot = el("span", { className: "blank" });
-    const open = el("button", { type: "button", className: "row" }, shot, el("span", { className: "row-text" }, name, state));
+    const shot = el("span", { className: "blank" }), state = el("small");
+    const bar = el("progress", { max: 100, hidden: true, "aria-label": `Progress of ${picture.name}` });
+    const text = el("span", { className: "row-text" }, el("b", {}, picture.name), state);
+    const open = el("button", { type: "button", className: "row" }, shot, text);
     open.addEventListener("click", () => this.pictures.select(picture));
     const drop = iconButton("cross", `Remove ${picture.name} from the list`, () => this.drop(picture));
     return { item: el("li", {}, open, drop, bar), open, shot, state, bar, drop };

@@ -79,7 +79,8 @@ function showButton() {
   const { current } = pictures, button = byId("make"), ready = toMake();
   const made = current?.result && ready.length === 1;
   button.disabled = !ready.length;
-  button.textContent = ready.length > 1 ? `Make ${ready.length} models` : made ? "Make it again" : current?.phase === "failed" || current?.phase === "cancelled" ? "Try again" : "Make the model";
+  const again = made ? "Make it again" : ["failed", "cancelled"].includes(current?.phase) ? "Try again" : "Make the model";
+  button.textContent = ready.length > 1 ? `Make ${ready.length} models` : again;
   const note = !current ? "Choose a picture first."
     : current.phase === "sending" ? "Sending the picture…"
       : current.busy ? "Working on it."
@@ -126,8 +127,8 @@ pictures.addEventListener("file", () => showPicture());
 jobs.addEventListener("end", async ({ detail: picture }) => {
   const current = picture === pictures.current;
   if (picture.phase === "done") {
-    const { mesh, cached } = picture.result;
-    say(`${picture.name} is ready${cached ? ", from the cache" : ""}: ${sizes(mesh.extents_mm)}, ${mesh.watertight ? "watertight" : "not watertight"}.`);
+    const { mesh, cached } = picture.result, closed = mesh.watertight ? "watertight" : "not watertight";
+    say(`${picture.name} is ready${cached ? ", from the cache" : ""}: ${sizes(mesh.extents_mm)}, ${closed}.`);
   } else if (picture.phase === "failed") say(picture.error);
   else say(`${picture.name} was cancelled.`);
   if (current && picture.refusal) options.showRefusal(picture.refusal);

@@ -27,7 +27,7 @@ export class Viewer {
     this.rotating = false;
     this.frame = 0;
     this.coarse = 1;
-    this.gl = canvas.getContext("webgl2", { antialias: true, alpha: true, premultipliedAlpha: true, powerPreference: "high-performance" });
+    this.gl = canvas.getContext("webgl2", { antialias: true, powerPreference: "high-performance" });
     this.supported = Boolean(this.gl);
     if (!this.supported) return;
     this.painter = new Painter(this.gl);

@@ -5,6 +5,9 @@ import { say } from "./notices.js";
 import { count } from "./words.js";
 import { GlbError, MODES, Viewer } from "./viewer.js";
 
+const NO_WEBGL2 = "This browser shows no 3D here (it has no WebGL2). Everything else works: make the model and download it.";
+const LOST = "The graphics card took the view away. It comes back by itself as soon as the card is free.";
+const BROKEN = "The model could not be shown. The download still works; reload the page to try again.";
 const NAMES = { shaded: "Shaded", flat: "Flat", normals: "Normals", clay: "Clay" };
 
 export class View {
@@ -18,11 +21,14 @@ export class View {
     }
     if (!this.viewer.supported) {
       byId("viewer").hidden = true;
-      this.say("This browser shows no 3D here (it has no WebGL2). Everything else works: make the model and download it.", false);
+      this.say(NO_WEBGL2, false);
       return;
     }
     this.modes = MODES.map((mode) => el("input", { type: "radio", name: "mode", value: mode }));
-    byId("modes").append(...this.modes.map((input, i) => el("label", { title: `${NAMES[input.value]} (${i + 1})` }, input, el("span", {}, NAMES[input.value]))));
+    byId("modes").append(...this.modes.map((input, i) => {
+      const name = NAMES[input.value];
+      return el("label", { title: `${name} (${i + 1})` }, input, el("span", {}, name));
+    }));
     byId("modes").addEventListener("change", (event) => this.viewer.set({ mode: event.target.value }));
     byId("tool-wire").addEventListener("click", () => this.viewer.key("w"));
     byId("tool-grid").addEventListener("click", () => this.viewer.key("g"));
@@ -41,7 +47,7 @@ export class View {
     byId("toolbar").hidden = !model;
     byId("scale").hidden = !cellMm || !look.grid;
     byId("scale").textContent = cellMm ? `1 square = ${cellMm < 1 ? cellMm.toPrecision(1) : count(cellMm)} mm` : "";
-    if (model && !painter) this.say("The graphics card took the view away. It comes back by itself as soon as the card is free.");
+    if (model && !painter) this.say(LOST);
     else if (model) this.quiet();
   }
 
@@ -55,9 +61,9 @@ export class View {
       if (!(await this.viewer.load(await file.arrayBuffer()))) return;
       byId("viewer").setAttribute("aria-label", `3D view of ${name}, ${count(this.viewer.model.triangles)} triangles`);
     } catch (error) {
-      const text = error instanceof GlbError ? error.message : "The model could not be shown. The download still works; reload the page to try again.";
-      if (!(error instanceof GlbError)) console.warn(error);
-      this.say(text);
+      const known = error instanceof GlbError;
+      if (!known) console.warn(error);
+      this.say(known ? error.message : BROKEN);
     }
   }
 

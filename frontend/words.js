@@ -42,21 +42,22 @@ export function volume(mm3) {
 export function when(iso) {
   const date = new Date(iso), today = new Date();
   const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  return date.toDateString() === today.toDateString() ? time : `${date.toLocaleDateString([], { day: "numeric", month: "short" })}, ${time}`;
+  if (date.toDateString() === today.toDateString()) return time;
+  return `${date.toLocaleDateString([], { day: "numeric", month: "short" })}, ${time}`;
 }
 
 export const FORMATS = {
-  glb: "Blender, games, web",
+  glb: "Blender, games",
   stl: "3D printing",
   "3mf": "printing in colour",
-  obj: "most 3D programs",
+  obj: "3D programs",
   ply: "MeshLab, scans",
 };
 
 const ADVICE = {
   empty_image: "Choose another picture, correct what was found with the brush, or change Background under More options.",
   bad_image: "Choose another file, or save it again as PNG or JPEG.",
-  not_an_image: "Choose a PNG, JPEG, WebP, BMP, GIF or TIFF. Save a photo in another format, such as HEIC, as JPEG first.",
+  not_an_image: "Save it as PNG or JPEG and choose that file; photos from a phone may have to be exported first.",
   too_large: "Make the picture smaller and try again.",
   upload_lost: "Add the picture again.",
   empty_mesh: "Try a larger size, or a picture in which the object is thicker.",

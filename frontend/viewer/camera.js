@@ -18,7 +18,7 @@ export class Camera {
   }
 
   /** Keep the direction, bring the whole box {min, max} into view, so that it fills this share of it. */
-  fit({ min, max }, aspect, filled = 0.84) {
+  fit({ min, max }, aspect, filled = 0.94) {
     this.target = max.map((value, i) => (value + min[i]) / 2);
     this.radius = Math.hypot(...max.map((value, i) => value - min[i])) / 2 || 1;
     const { x, y, z } = this.axes(), up = Math.tan(FIELD_OF_VIEW / 2) * filled;
@@ -26,7 +26,8 @@ export class Camera {
     for (let corner = 0; corner < 8; corner++) {
       const arm = max.map((value, i) => (corner >> i & 1 ? value : min[i]) - this.target[i]);
       const along = (axis) => arm[0] * axis[0] + arm[1] * axis[1] + arm[2] * axis[2];
-      this.distance = Math.max(this.distance, along(z) + Math.max(Math.abs(along(y)) / up, Math.abs(along(x)) / (up * aspect)));
+      const needed = Math.max(Math.abs(along(y)) / up, Math.abs(along(x)) / (up * aspect));
+      this.distance = Math.max(this.distance, along(z) + needed);
     }
   }
 
@@ -61,7 +62,8 @@ export class Camera {
   matrix(aspect) {
     const { x, y, z } = this.axes(), eye = this.eye;
     const dot = (a) => a[0] * eye[0] + a[1] * eye[1] + a[2] * eye[2];
-    const near = Math.max(this.distance - this.radius * 4, this.distance * 0.01), far = this.distance + this.radius * 12;
+    const near = Math.max(this.distance - this.radius * 4, this.distance * 0.01);
+    const far = this.distance + this.radius * 12;
     const f = 1 / Math.tan(FIELD_OF_VIEW / 2), a = (far + near) / (near - far), b = 2 * far * near / (near - far);
     const clip = [x.map((v) => v * f / aspect), y.map((v) => v * f), z.map((v) => v * a), z.map((v) => -v)];
     const shift = [-dot(x) * f / aspect, -dot(y) * f, -dot(z) * a + b, dot(z)];

@@ -12,7 +12,7 @@ const COMPONENTS = {
   5126: { array: Float32Array, get: "getFloat32", scale: 1 },
 };
 const WIDTHS = { SCALAR: 1, VEC2: 2, VEC3: 3, VEC4: 4, MAT4: 16 };
-const READABLE = new Set(["KHR_mesh_quantization", "KHR_materials_unlit", "KHR_texture_transform", "KHR_lights_punctual"]);
+const READABLE = new Set(["KHR_mesh_quantization", "KHR_materials_unlit", "KHR_lights_punctual"]);
 const COMPRESSIONS = {
   KHR_draco_mesh_compression: "Draco",
   EXT_meshopt_compression: "meshopt",
@@ -99,8 +99,9 @@ function placedMeshes(json) {
   return placed;
 }
 
-function localMatrix({ matrix, translation: t = [0, 0, 0], rotation: [x, y, z, w] = [0, 0, 0, 1], scale: s = [1, 1, 1] }) {
-  if (matrix) return matrix;
+function localMatrix(node) {
+  if (node.matrix) return node.matrix;
+  const { translation: t = [0, 0, 0], rotation: [x, y, z, w] = [0, 0, 0, 1], scale: s = [1, 1, 1] } = node;
   return [
     (1 - 2 * (y * y + z * z)) * s[0], 2 * (x * y + z * w) * s[0], 2 * (x * z - y * w) * s[0], 0,
     2 * (x * y - z * w) * s[1], (1 - 2 * (x * x + z * z)) * s[1], 2 * (y * z + x * w) * s[1], 0,
@@ -119,8 +120,10 @@ function read(file, primitive, matrix) {
   const normals = attributes.NORMAL === undefined ? null : numbers(file, attributes.NORMAL, 3);
   const count = positions.length / 3;
   let indices = primitive.indices === undefined ? null : whole(file, primitive.indices);
-  if (indices?.some((index) => index >= count)) throw new GlbError("The file is damaged: a triangle has a corner that is not there.");
-  if (primitive.mode > TRIANGLES) indices = unrolled(indices ?? Uint32Array.from({ length: count }, (_, i) => i), primitive.mode);
+  if (indices?.some((index) => index >= count)) {
+    throw new GlbError("The file is damaged: a triangle has a corner that is not there.");
+  }
+  if (primitive.mode > TRIANGLES) indices = unrolled(indices ?? inOrder(count), primitive.mode);
   if (matrix !== IDENTITY && matrix.some((value, i) => value !== IDENTITY[i])) {
     indices = moved(positions, normals, indices, matrix);
   }
@@ -153,7 +156,6 @@ function colouring(file, attributes, surface) {
 function viewBytes({ json, binary }, number) {
   const view = list(json, "bufferViews")[number];
   if (!view) throw new GlbError("The file is damaged: it refers to data that is not described.");
-  if (view.extensions?.EXT_meshopt_compression) throw new GlbError("This GLB is packed with meshopt, which the viewer cannot unpack.");
   if (!binary || list(json, "buffers")[view.buffer]?.uri !== undefined) {
     throw new GlbError("This GLB keeps its data in other files. Export it as one file.");
   }
@@ -168,7 +170,7 @@ function values(file, number, width) {
   const kind = COMPONENTS[accessor?.componentType];
   if (!kind || WIDTHS[accessor.type] !== width) throw new GlbError("The file is damaged: its data is not of a known kind.");
   if (accessor.sparse || accessor.bufferView === undefined) {
-    throw new GlbError("This GLB stores its data sparsely or packed, which the viewer cannot unpack. Export it again without it.");
+    throw new GlbError("This GLB stores its data sparsely or packed, which the viewer cannot unpack.");
   }
   const bytes = viewBytes(file, accessor.bufferView);
   const { byteOffset: start = 0, count } = accessor;
@@ -202,16 +204,19 @@ function whole(file, number) {
   throw new GlbError("The file is damaged: the corners of its triangles are not whole numbers.");
 }
 
+const inOrder = (count) => Uint32Array.from({ length: count }, (_, i) => i);
+
 function unrolled(corners, mode) {
   const made = new Uint32Array(Math.max(0, corners.length - 2) * 3);
   for (let i = 0; i + 2 < corners.length; i++) {
     const odd = i & 1;
-    made.set(mode === FAN ? [corners[0], corners[i + 1], corners[i + 2]] : [corners[i + odd], corners[i + 1 - odd], corners[i + 2]], 3 * i);
+    const [a, b] = mode === FAN ? [0, i + 1] : [i + odd, i + 1 - odd];
+    made.set([corners[a], corners[b], corners[i + 2]], 3 * i);
   }
   return made;
 }
 
-/** Puts positions and normals in their place in the world; returns the corners, turned over if the place is mirrored. */
+/** Puts positions and normals in their place in the world; returns the corners, turned over where that mirrors. */
 function moved(positions, normals, indices, m) {
   const rows = [0, 1, 2].map((r) => [m[r], m[r + 4], m[r + 8]]);
   // Normals go with the cofactors, which keeps them upright on stretched meshes.
@@ -230,7 +235,7 @@ function moved(positions, normals, indices, m) {
   apply(positions, rows, [m[12], m[13], m[14]], 1);
   if (normals) apply(normals, cofactors, [0, 0, 0], sign);
   if (!mirrored) return indices;
-  const corners = indices ? Uint32Array.from(indices) : Uint32Array.from({ length: positions.length / 3 }, (_, i) => i);
+  const corners = indices ? Uint32Array.from(indices) : inOrder(positions.length / 3);
   for (let i = 0; i + 2 < corners.length; i += 3) [corners[i], corners[i + 1]] = [corners[i + 1], corners[i]];
   return corners;
 }
@@ -244,6 +249,8 @@ function bounds(primitives) {
       if (value > max[axis]) max[axis] = value;
     }
   }
-  if (![...min, ...max].every(Number.isFinite)) throw new GlbError("The file is damaged: some of its points are not numbers.");
+  if (![...min, ...max].every(Number.isFinite)) {
+    throw new GlbError("The file is damaged: some of its points are not numbers.");
+  }
   return { min, max };
 }

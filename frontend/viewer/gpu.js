@@ -82,7 +82,8 @@ export class Part {
     const { gl, primitive: { indices, positions } } = this;
     gl.bindVertexArray(this.vao);
     gl.vertexAttrib4f(SLOTS.colour, 1, 1, 1, 1);
-    if (indices) gl.drawElements(gl.TRIANGLES, indices.length, indices instanceof Uint32Array ? gl.UNSIGNED_INT : gl.UNSIGNED_SHORT, 0);
+    const kind = indices instanceof Uint32Array ? gl.UNSIGNED_INT : gl.UNSIGNED_SHORT;
+    if (indices) gl.drawElements(gl.TRIANGLES, indices.length, kind, 0);
     else gl.drawArrays(gl.TRIANGLES, 0, positions.length / 3);
   }
 
@@ -139,7 +140,8 @@ function texture(gl, picture, repeat) {
   gl.generateMipmap(gl.TEXTURE_2D);
   gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR_MIPMAP_LINEAR);
   gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.LINEAR);
-  for (const way of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, way, repeat ? gl.REPEAT : gl.CLAMP_TO_EDGE);
+  const wrap = repeat ? gl.REPEAT : gl.CLAMP_TO_EDGE;
+  for (const way of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, way, wrap);
   const anisotropic = gl.getExtension("EXT_texture_filter_anisotropic");
   if (anisotropic) gl.texParameteri(gl.TEXTURE_2D, anisotropic.TEXTURE_MAX_ANISOTROPY_EXT, 4);
   return made;

@@ -6,6 +6,7 @@ import { BLUR, FOOTPRINT, GROUND, LINES, MESH } from "./shaders.js";
 export const MODES = ["shaded", "flat", "normals", "clay"];
 const SHADOW_SIZE = 256;
 const MM_PER_UNIT = 1000;
+const CROWDED = 30_000;
 
 /** Everything on the card; made anew after a lost context. */
 export class Painter {
@@ -108,7 +109,8 @@ export class Painter {
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
     gl.depthMask(false);
-    this.use("lines", { clip, ink: look.wireInk });
+    const [r, g, b, strength] = look.wireInk;  // fainter where the lines are so many that they would cover all
+    this.use("lines", { clip, ink: [r, g, b, strength * Math.min(1, Math.sqrt(CROWDED / this.model.triangles))] });
     this.parts.forEach((part) => part.drawLines());
     gl.depthMask(true);
   }

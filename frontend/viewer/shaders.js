@@ -29,7 +29,7 @@ void main() {
   if (mode == 1 || !hasNormals) n *= sign(dot(n, v) + 1e-6); else if (!gl_FrontFacing) n = -n;
   if (mode == 2) { pixel = vec4(n * 0.5 + 0.5, 1.0); return; }
   vec3 albedo = base.rgb * paint.rgb * (textured ? texture(skin, spot).rgb : vec3(1.0));
-  if (mode == 3) albedo = vec3(0.56, 0.53, 0.49);
+  if (mode == 3) albedo = vec3(0.40, 0.375, 0.345);
   // A studio: a large soft key from the upper left of the viewer, a cool fill from the right, a rim from behind.
   vec3 key = normalize(-0.55 * right + 0.75 * up + 0.75 * back);
   vec3 fill = normalize(0.9 * right + 0.1 * up + 0.6 * back);
@@ -95,7 +95,8 @@ void main() {
 }`,
   fragment: `#version 300 es
 precision highp float; in vec2 place;
-uniform vec3 middle, ink; uniform float reach, cell, strength; uniform vec4 window; uniform sampler2D shadow; uniform bool lines, below;
+uniform vec3 middle, ink; uniform float reach, cell, strength; uniform vec4 window;
+uniform sampler2D shadow; uniform bool lines, below;
 out vec4 pixel;
 float grid(vec2 p, float size, float width) {
   vec2 q = p / size, d = fwidth(q), a = abs(fract(q - 0.5) - 0.5);

@@ -50,7 +50,7 @@ def test_a_phone_photo_is_upright_and_its_mask_lies_on_it(visitor):
 
 def test_what_is_no_picture_is_refused_with_what_to_do_next(visitor):
     visitor.choose(("notes.txt", b"not a picture"))
-    visitor.expect("#make-note").to_contain_text("Choose a PNG, JPEG")
+    visitor.expect("#make-note").to_contain_text("Save it as PNG or JPEG")
     visitor.complaints.clear()  # Chromium logs every answer from 400 up
 
 

@@ -92,6 +92,8 @@ def test_a_server_killed_in_mid_job_is_said_waited_for_and_the_job_carried_on(ch
         page.expect("#banner").to_contain_text("does not answer")
         page.expect("#server").to_have_attribute("data-state", "lost")
         client.process.wait()
+        page["#banner-retry"].click()
+        page.expect("#banner").to_contain_text("Trying again in")
         client.conductor.hold = False
         again = {
             "ORFEAS_PORT": client.address.rpartition(":")[2],
@@ -99,7 +101,6 @@ def test_a_server_killed_in_mid_job_is_said_waited_for_and_the_job_carried_on(ch
             "ORFEAS_MODEL_PATH": str(client.conductor.port_file),
         }
         with running_server(tmp_path / "data", BACKEND / "tests" / "support" / "serve.py", **again):
-            page["#banner-retry"].click(timeout=2000) if page["#banner-retry"].is_visible() else None
             page.wait_until_made()
             page.expect("#banner").to_be_hidden()
             page.expect("#rows li").to_have_attribute("data-state", "done")

@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 import trimesh
 from live_server import fresh_png
-from page import coloured, rebuilt, sphere_glb
+from page import coloured, rebuilt, sphere_glb, visit
 from PIL import Image
 from trimesh.viewer.notebook import scene_to_html
+
+
+@pytest.fixture
+def visitor(chromium, server):
+    """A small window: a software renderer draws every pixel of it."""
+    with visit(chromium, server.address, viewport={"width": 640, "height": 700}) as page:
+        yield page.open()
+        page.assert_quiet()
 
 
 def show(visitor, data, name="ball.glb"):
@@ -69,8 +77,6 @@ def test_mouse_keys_and_buttons_move_and_change_the_view(visitor):
 
 
 def test_touch_turns_and_pinches(chromium, server):
-    from page import visit
-
     with visit(chromium, server.address, has_touch=True, viewport={"width": 390, "height": 800}) as visitor:
         show(visitor.open(), sphere_glb())
         visitor["#viewer"].scroll_into_view_if_needed()
@@ -199,8 +205,6 @@ HTMLCanvasElement.prototype.getContext = new Proxy(HTMLCanvasElement.prototype.g
 
 
 def test_without_webgl2_everything_else_works(chromium, server):
-    from page import visit
-
     with visit(chromium, server.address) as visitor:
         visitor.page.add_init_script(NO_WEBGL2)
         visitor.open()

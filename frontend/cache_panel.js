@@ -15,7 +15,10 @@ export class CachePanel {
   constructor() {
     this.samples = [];
     this.dialog = byId("cache");
-    this.charts = { rate: new Chart("Hit rate"), memory: new Chart("Memory"), saved: new Chart("Time saved") };
+    this.charts = {
+      rate: new Chart("Hit rate"), memory: new Chart("Memory"), saved: new Chart("Time saved"),
+      evictions: new Chart("Evictions"), coalesced: new Chart("Coalesced"),
+    };
     byId("charts").append(...Object.values(this.charts).map((chart) => chart.element));
     this.entries = new CacheEntries(() => this.sample());
     this.limits = new CacheLimits(() => this.refresh());
@@ -78,11 +81,17 @@ export class CachePanel {
       value: seconds(stats.seconds_saved), top: 1,
       note: "less waiting, since the server started",
     });
+    this.charts.evictions.draw(over("evictions"), {
+      value: count(stats.evictions), top: 1,
+      note: `${count(stats.evictions_by_count)} for their number, ${count(stats.evictions_by_size)} for their size`,
+    });
+    this.charts.coalesced.draw(over("coalesced"), {
+      value: count(stats.coalesced), top: 1,
+      note: "asked for while already under way",
+    });
     const facts = {
       Entries: `${count(stats.current_items)}${stats.max_items === null ? "" : ` of ${count(stats.max_items)}`}`,
-      Evictions: count(stats.evictions),
       Expired: count(stats.expirations),
-      Coalesced: count(stats.coalesced),
       "Too large": count(stats.rejected),
     };
     const pair = ([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value));

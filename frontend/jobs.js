@@ -62,8 +62,10 @@ export class Jobs extends EventTarget {
 
   hear(picture, job) {
     this.pictures.take(picture, job);
-    if (picture.phase === "failed" && job.error_type === "stopped" && picture.wishes && picture.restarts++ < 2) {
-      this.begin(picture, picture.wishes);  // the server was restarted under it
+    const restarts = picture.restarts ?? 0;
+    if (picture.phase === "failed" && job.error_type === "stopped" && restarts < 2) {
+      picture.restarts = restarts + 1;  // the server was restarted under it
+      this.begin(picture, wishOf(picture));
     } else if (!picture.busy) {
       this.ended(picture);
     }
@@ -128,11 +130,18 @@ export class Jobs extends EventTarget {
     } catch (error) {
       if (error instanceof ServerLostError) await untilBack();
       else if (error.status === 410) this.hear(picture, { ...picture.job, status: "cancelled" });
-      else if (error.status === 404 && picture.file && picture.wishes) await this.resend(picture, picture.wishes);
+      else if (error.status === 404 && picture.file) await this.resend(picture, wishOf(picture));
       else if (error instanceof ApiError) this.fail(picture, error);
       else if (!controller.signal.aborted) throw error;
     } finally {
       clearTimeout(hurry);
     }
   }
+}
+
+/** What was asked for: remembered, or after a reload as the job has it. */
+function wishOf({ wishes, job }) {
+  if (wishes) return wishes;
+  const { quality, dimensions, fit, remove_background, target_faces, seed, prompt } = job;
+  return { quality, dimensions, fit, remove_background, target_faces, seed, prompt };
 }

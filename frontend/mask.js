@@ -34,6 +34,7 @@ export class Mask {
     byId("remove_background").addEventListener("change", () => this.picture && !this.picture.mask && this.find());
     byId("photo").addEventListener("error", () => this.showPhoto(false));
     byId("photo").addEventListener("load", () => this.showPhoto(true));
+    new ResizeObserver(() => this.paint()).observe(byId("stage-frame"));
     const { canvas } = this;
     canvas.addEventListener("pointerdown", (event) => {
       if (!this.editing || event.button) return;
@@ -75,7 +76,6 @@ export class Mask {
 
   showPhoto(works) {
     byId("photo").hidden = !works;
-    byId("no-preview").hidden = works;
     this.paint();
   }
 
@@ -89,7 +89,7 @@ export class Mask {
       const image = await createImageBitmap(found);
       if (this.picture !== picture || picture.jobId !== jobId) return;
       this.layer = new MaskLayer(image);
-      note.textContent = picture.mask ? "Your own mask decides what the object is." : "";
+      note.textContent = picture.mask ? "Your own mask decides what the object is." : byId("photo").hidden ? NO_PREVIEW : "";
       byId("mask-edit").disabled = false;
     } catch (error) {
       if (this.picture !== picture) return;
@@ -218,13 +218,15 @@ export class Mask {
     const { canvas, layer } = this;
     const shown = layer && (this.editing || byId("mask-show").checked);
     canvas.hidden = !shown;
+    byId("no-preview").hidden = shown || !byId("photo").hidden;
     canvas.dataset.state = layer ? "found" : "none";
     if (!shown) return;
     byId("mask-undo").disabled = !layer.past.length;
     const { width, height } = layer;
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-    const photo = byId("photo"), box = photo.hidden ? byId("stage-frame") : photo;
-    canvas.style.width = `${Math.min(box.clientWidth, box.clientHeight * layer.width / layer.height)}px`;
+    const photo = byId("photo"), seen = !photo.hidden;
+    const [room, tall] = seen ? [photo.clientWidth, photo.clientHeight] : [byId("stage-frame").clientWidth, innerHeight * 0.3];
+    canvas.style.width = `${Math.min(room, tall * width / height)}px`;
     const pen = canvas.getContext("2d");
     pen.putImageData(layer.overlay(VEIL, RIM), 0, 0);
     if (this.editing) {

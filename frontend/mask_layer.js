@@ -58,16 +58,18 @@ export class MaskLayer {
     }
   }
 
-  /** The overlay: what is not the object is veiled, and a line runs along the object's rim. */
-  overlay([r, g, b], [lr, lg, lb]) {
+  /** The overlay: what is not the object is veiled, and a line runs along the object's rim. Colours are [r, g, b]. */
+  overlay(veil, line) {
     const { width, height, values } = this;
-    const image = new ImageData(width, height), { data } = image;
+    const image = this.image ??= new ImageData(width, height);
+    const pixels = new Uint32Array(image.data.buffer);
+    const [veiled, rim] = [veil, line].map(([r, g, b]) => b << 16 | g << 8 | r);
+    const outside = (i) => values[i] <= 127;
     for (let y = 0, i = 0; y < height; y++) {
       for (let x = 0; x < width; x++, i++) {
-        const inside = values[i] > 127;
-        const rim = inside && ((x > 1 && values[i - 2] <= 127) || (x < width - 2 && values[i + 2] <= 127)
-          || (y > 1 && values[i - 2 * width] <= 127) || (y < height - 2 && values[i + 2 * width] <= 127));
-        data.set(rim ? [lr, lg, lb, 255] : [r, g, b, (255 - values[i]) * 0.72], 4 * i);
+        const edge = !outside(i) && ((x > 1 && outside(i - 2)) || (x < width - 2 && outside(i + 2))
+          || (y > 1 && outside(i - 2 * width)) || (y < height - 2 && outside(i + 2 * width)));
+        pixels[i] = edge ? rim | 0xff000000 : veiled | Math.round((255 - values[i]) * 0.72) << 24;
       }
     }
     return image;

@@ -11,6 +11,7 @@ export { MODES };
 
 const SLOW_FRAME_MS = 45;
 const SETTLE_MS = 180;
+const LONGEST_STEP_MS = 200;
 const GLIDE_MS = 320;
 const TURN_PER_MS = 0.00045;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -160,25 +161,27 @@ export class Viewer {
   }
 
   redraw() {
-    if (this.painter && !this.frame) this.frame = requestAnimationFrame((now) => this.paint(now));
+    if (!this.painter || this.frame) return;
+    this.asked = performance.now();
+    this.frame = requestAnimationFrame((now) => this.paint(now));
   }
 
   paint(now) {
     this.frame = 0;
     if (!this.painter) return;
-    const passed = Math.min(now - (this.lastFrame ?? now), 200);
+    this.animate(now, Math.min(now - (this.lastFrame ?? now), LONGEST_STEP_MS));
     this.lastFrame = now;
-    this.animate(now, passed);
     const moving = this.rotating || this.glide || now - (this.lastMove ?? -Infinity) < SETTLE_MS;
-    // Where the card cannot keep up, fewer pixels while it moves and all of them once it rests.
-    if (moving && passed > SLOW_FRAME_MS && passed < 200) this.coarse = Math.max(0.4, this.coarse * 0.8);
+    // A card that cannot keep up makes frames wait: fewer pixels while things move, all of them once they rest.
+    if (moving && performance.now() - this.asked > SLOW_FRAME_MS) this.coarse = Math.max(0.4, this.coarse * 0.8);
     this.resize(moving ? this.coarse : 1);
     this.draw();
-    if (this.rotating || this.glide) this.redraw();
-    else if (moving && this.coarse < 1) {
+    if (this.rotating || this.glide) return this.redraw();
+    this.lastFrame = undefined;
+    if (moving && this.coarse < 1) {
       clearTimeout(this.settling);
       this.settling = setTimeout(() => this.redraw(), SETTLE_MS + 20);
-    } else this.lastFrame = undefined;
+    }
   }
 
   animate(now, passed) {

@@ -15,7 +15,7 @@ export async function thumbnail(buffer) {
   if (!ready()) return null;
   painter.setModel(model, pictures);
   const camera = new Camera();
-  camera.reset(model, WIDTH / HEIGHT, 1.06);
+  camera.reset(model, WIDTH / HEIGHT, 1.0);
   painter.draw(camera, WIDTH, HEIGHT, LOOK);
   const picture = canvas.convertToBlob({ type: "image/webp", quality: 0.88 });
   painter.setModel(null, []);

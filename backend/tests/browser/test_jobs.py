@@ -3,6 +3,7 @@
 import re
 import signal
 
+import pytest
 from live_server import BACKEND, fresh_png, running_server, scripted_server
 from page import visit
 
@@ -82,12 +83,16 @@ def test_the_seed_is_offered_as_this_model_reads_it_and_the_prompt_is_not(direct
     page.expect("#models").to_contain_text("ORFEAS_MODEL=builtin")
 
 
-def test_a_server_killed_in_mid_job_is_said_waited_for_and_the_job_carried_on(chromium, tmp_path):
+@pytest.mark.parametrize("reloaded", [False, True], ids=["as it was", "after a reload"])
+def test_a_server_killed_in_mid_job_is_said_waited_for_and_the_job_carried_on(chromium, tmp_path, reloaded):
     with scripted_server(tmp_path) as client, visit(chromium, client.address) as page:
         client.conductor.hold = True
         begin(page.open(), "one.png")
         client.conductor.next_run()
         page.expect("#stages li[data-state=now]").to_contain_text("Building")
+        if reloaded:
+            page.page.reload()
+            page.expect("#stages li[data-state=now]").to_contain_text("Building")
         client.process.send_signal(signal.SIGKILL)
         page.expect("#banner").to_contain_text("does not answer")
         page.expect("#server").to_have_attribute("data-state", "lost")

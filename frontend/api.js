@@ -37,7 +37,7 @@ export async function request(method, path, { json, body, signal } = {}) {
     const content = json === undefined ? body : JSON.stringify(json);
     response = await fetch(path, { method, headers, signal, cache: "no-store", body: content });
   } catch (error) {
-    if (signal?.aborted) throw error;
+    if (signal?.aborted && error.name !== "TimeoutError") throw error;
     setLost(true);
     throw new ServerLostError("the server does not answer");
   }

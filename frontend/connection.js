@@ -5,6 +5,7 @@ import { byId, el } from "./dom.js";
 import { say } from "./notices.js";
 
 const WAITS = [1, 1, 2, 2, 3, 5];
+const PATIENCE_MS = 5000;
 const STATES = { ready: "Ready", loading: "The model is loading…", not_ready: "No model is ready" };
 
 export function watchConnection() {
@@ -46,7 +47,7 @@ async function nextTry(seconds) {
     if (await second()) break;
   }
   byId("banner-text").textContent = "The server does not answer. Trying again now…";
-  return request("GET", "/api/health").then(() => true, () => false);
+  return request("GET", "/api/health", { signal: AbortSignal.timeout(PATIENCE_MS) }).then(() => true, () => false);
 }
 
 /** Resolves after a second, or with true at once when the user is impatient. */

@@ -5,6 +5,8 @@ import { explain } from "./words.js";
 
 const LONGEST_WAIT_S = 10;
 const BREATH_MS = 80;
+/** After this long without the answer that was due, the server counts as lost. */
+const SILENCE_S = 8;
 
 /** Event: `end` with the picture in `detail`, once its job is done, failed or cancelled. */
 export class Jobs extends EventTarget {
@@ -120,21 +122,17 @@ export class Jobs extends EventTarget {
   async look(picture, wait) {
     if (picture.phase !== "active") return;
     const { jobId, job: { version } } = picture;
-    // A new picture must not wait behind a long silence of this one.
-    const controller = new AbortController();
-    const hurry = wait && setTimeout(() => controller.abort(), LONGEST_WAIT_S * 1000 + 5000);
+    const query = wait ? `?wait=${wait}&since=${version ?? 0}` : "";
     try {
-      const query = wait ? `?wait=${wait}&since=${version ?? 0}` : "";
-      const job = await get(`/api/job-status/${jobId}${query}`, { signal: controller.signal });
+      const signal = AbortSignal.timeout((wait + SILENCE_S) * 1000);
+      const job = await get(`/api/job-status/${jobId}${query}`, { signal });
       if (picture.phase === "active" && picture.jobId === jobId) this.hear(picture, job);
     } catch (error) {
       if (error instanceof ServerLostError) await untilBack();
       else if (error.status === 410) this.hear(picture, { ...picture.job, status: "cancelled" });
       else if (error.status === 404 && picture.file) await this.resend(picture, wishOf(picture));
       else if (error instanceof ApiError) this.fail(picture, error);
-      else if (!controller.signal.aborted) throw error;
-    } finally {
-      clearTimeout(hurry);
+      else throw error;
     }
   }
 }

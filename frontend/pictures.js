@@ -1,25 +1,23 @@
 // The pictures on the table: each with its file, its job on the server and what became of it. Which one is looked at is
 // kept in the address, the others in the tab, so that a reload loses nothing.
 
-import { ApiError, blob, get, patiently, remove, request } from "./api.js";
+import { ApiError, blob, get, patiently, put, remove, request } from "./api.js";
 import { explain } from "./words.js";
 
 const TABLE = "orfeas.table";
 const ACTIVE = new Set(["queued", "initializing", "processing", "generating_3d"]);
-let numbers = 0;
 
 class Picture {
   constructor(name) {
-    this.number = ++numbers;
     this.name = name;
     this.file = null;
     this.url = null;
     this.jobId = null;
-    this.job = null;       // the status as last heard
-    this.result = null;    // the status of the last model that was made
-    this.phase = "sending"; // sending, ready, starting, active, done, failed, cancelled
+    this.job = null;  // the status as last heard
+    this.result = null;  // the status of the last model that was made
+    this.phase = "sending";  // or ready, starting, active, done, failed, cancelled
     this.error = null;
-    this.mask = null;      // a Blob: the user's own
+    this.mask = null;  // a Blob: the user's own
   }
 
   get busy() {
@@ -71,7 +69,7 @@ export class Pictures extends EventTarget {
       const answer = await patiently(() => this.upload(picture));
       picture.jobId = answer.job_id;
       picture.job = null;
-      if (picture.mask) await request("PUT", `/api/jobs/${picture.jobId}/mask`, { body: picture.mask });
+      if (picture.mask) await patiently(() => put(`/api/jobs/${picture.jobId}/mask`, picture.mask));
       picture.phase = "ready";
     } catch (error) {
       picture.phase = "failed";

@@ -200,8 +200,9 @@ export class Viewer {
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
   }
 
-  draw(more = {}) {
-    this.painter.draw(this.camera, this.canvas.width, this.canvas.height, { ...this.look, ...this.colours(), ...more });
+  draw() {
+    this.painter.draw(this.camera, this.canvas.width, this.canvas.height, { ...this.look, ...this.colours() });
+    // For whoever wants to see that a view at rest is not drawn again.
     this.canvas.dataset.frames = Number(this.canvas.dataset.frames ?? 0) + 1;
   }
 

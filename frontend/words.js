@@ -23,6 +23,7 @@ export function bytes(size) {
 }
 
 export function seconds(value) {
+  if (value <= 0) return "0 s";
   if (value < 0.995) return `${Math.max(1, Math.round(value * 1000))} ms`;
   if (value < 9.95) return `${value.toFixed(1)} s`;
   if (value < 59.5) return `${Math.round(value)} s`;

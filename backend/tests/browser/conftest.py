@@ -1,4 +1,4 @@
-"""One Chromium for all tests of the page; they are skipped where it is missing."""
+"""One Chromium and one server for each module of tests of the page; they are skipped where Chromium is missing."""
 
 import shutil
 
@@ -6,7 +6,7 @@ import pytest
 from live_server import running_server, scripted_server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: while it lives, playwright's event loop runs in the main thread
 def chromium():
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="the tests of the page need playwright: pip install it"

@@ -44,7 +44,7 @@ export class View {
     byId("tool-wire").setAttribute("aria-pressed", look.wireframe);
     byId("tool-grid").setAttribute("aria-pressed", look.grid);
     byId("tool-rotate").setAttribute("aria-pressed", rotating);
-    byId("toolbar").hidden = !model;
+    byId("toolbar").hidden = byId("hand").hidden = !model;
     byId("scale").hidden = !cellMm || !look.grid;
     byId("scale").textContent = cellMm ? `1 square = ${cellMm < 1 ? cellMm.toPrecision(1) : count(cellMm)} mm` : "";
     if (model && !painter) this.say(LOST);

@@ -2,7 +2,7 @@
 
 import { get, remove } from "./api.js";
 import { byId, el, iconButton } from "./dom.js";
-import { say } from "./notices.js";
+import { tell } from "./notices.js";
 import { bytes, count, explain, seconds } from "./words.js";
 
 const PAGE = 10;
@@ -47,9 +47,9 @@ export class CacheEntries {
   async drop(key, name) {
     try {
       await remove(`/api/cache/entries/${encodeURIComponent(key)}`);
-      say(`${name} was deleted.`);
+      tell(`${name} was deleted.`);
     } catch (error) {
-      if (error.status !== 404) return say(explain(error));
+      if (error.status !== 404) return tell(explain(error));
     }
     await this.load();
     (byId("entries").querySelector("button") ?? byId("close-cache")).focus();

@@ -5,7 +5,7 @@ import { Chart } from "./cache_chart.js";
 import { CacheEntries } from "./cache_entries.js";
 import { CacheLimits } from "./cache_limits.js";
 import { byId, el } from "./dom.js";
-import { confirmed, say } from "./notices.js";
+import { confirmed, tell } from "./notices.js";
 import { count, explain, seconds } from "./words.js";
 
 const OPEN_MS = 2000, CLOSED_MS = 15_000;
@@ -103,11 +103,11 @@ export class CachePanel {
       + "Finished models in the history stay.";
     if (!(await confirmed("Clear the cache?", text, "Clear it"))) return;
     try {
-      say((await post("/api/cache/clear", {})).message);
+      tell((await post("/api/cache/clear", {})).message);
       await this.refresh();
       await this.entries.load();
     } catch (error) {
-      say(byId("cache-note").textContent = explain(error));
+      tell(explain(error));
     }
   }
 }

@@ -2,7 +2,7 @@
 
 import { blob, get, patiently, put, remove } from "./api.js";
 import { byId, el, iconButton } from "./dom.js";
-import { confirmed, say } from "./notices.js";
+import { confirmed, tell } from "./notices.js";
 import { path } from "./files.js";
 import { saveAs } from "./save_as.js";
 import { explain, sizesInShort, when } from "./words.js";
@@ -85,9 +85,9 @@ export class History {
     try {
       await remove(`/api/jobs/${job.job_id}`);
     } catch (error) {
-      if (error.status !== 404) return say(explain(error));
+      if (error.status !== 404) return tell(explain(error));
     }
-    say(`${job.original_filename} was deleted.`);
+    tell(`${job.original_filename} was deleted.`);
     this.onDelete(job);
     await this.load();
     (byId("history").querySelector(".open") ?? byId("make")).focus();

@@ -4,8 +4,8 @@ import { ApiError, hasKey, size } from "./api.js";
 import { curlCommands } from "./curl.js";
 import { byId, el } from "./dom.js";
 import { download, estimates, filename, link, path } from "./files.js";
-import { say } from "./notices.js";
-import { bytes, count, FORMATS, seconds, sizes, volume } from "./words.js";
+import { say, tell } from "./notices.js";
+import { bytes, count, explain, FORMATS, seconds, sizes, volume } from "./words.js";
 
 const KEY = "orfeas.format";
 const CLOSED = ["Ready to print", "The surface is closed: a slicer knows inside from outside and can fill it."];
@@ -28,7 +28,7 @@ export class Result {
     byId("download").addEventListener("click", (event) => {
       if (!hasKey()) return;  // an ordinary link, which streams to the disk
       event.preventDefault();
-      download(this.job, this.format);
+      download(this.job, this.format).catch((error) => tell(explain(error)));
     });
     byId("copy-curl").addEventListener("click", () => this.copy());
   }
@@ -108,7 +108,7 @@ export class Result {
     } catch {
       byId("curl").closest("details").open = true;
       getSelection().selectAllChildren(byId("curl"));
-      say("This browser does not let the page copy. The commands are selected: copy them with Ctrl C.");
+      tell("This browser does not let the page copy. The commands are selected: copy them with Ctrl C.");
     }
   }
 }

@@ -2,7 +2,7 @@
 
 import { byId, el } from "./dom.js";
 import { download, estimates } from "./files.js";
-import { say } from "./notices.js";
+import { tell } from "./notices.js";
 import { bytes, explain, FORMATS } from "./words.js";
 
 export function saveAs(job) {
@@ -15,6 +15,6 @@ export function saveAs(job) {
   dialog.returnValue = "";
   dialog.showModal();
   dialog.addEventListener("close", () => {
-    if (dialog.returnValue) download(job, dialog.returnValue).catch((error) => say(explain(error)));
+    if (dialog.returnValue) download(job, dialog.returnValue).catch((error) => tell(explain(error)));
   }, { once: true });
 }

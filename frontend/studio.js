@@ -11,7 +11,7 @@ import { Jobs } from "./jobs.js";
 import { setUpKey } from "./key.js";
 import { Mask } from "./mask.js";
 import { Models } from "./models.js";
-import { say } from "./notices.js";
+import { say, tell } from "./notices.js";
 import { Options } from "./options.js";
 import { Pictures } from "./pictures.js";
 import { Progress } from "./progress.js";
@@ -66,7 +66,7 @@ byId("options").addEventListener("submit", async (event) => {
   for (const picture of toMake()) await jobs.start(picture, wish);  // one after the other keeps their order
 });
 
-byId("cancel").addEventListener("click", () => jobs.cancel(pictures.current).catch((error) => say(explain(error))));
+byId("cancel").addEventListener("click", () => jobs.cancel(pictures.current).catch((error) => tell(explain(error))));
 
 /** The picture at hand, and all others that nothing was made of yet. */
 function toMake() {
@@ -154,14 +154,14 @@ function forgetPast(job) {
 }
 
 async function begin() {
-  await showHealth(() => refreshModels().catch((error) => say(explain(error))));
+  await showHealth(() => refreshModels().catch((error) => tell(explain(error))));
   const found = await pictures.restore();
   const { current } = pictures;
   if (current?.result) {
     options.restore(current.result);
     current.wish = JSON.stringify(options.wish());
   }
-  if (!found) say("The model of this address is no longer on the server.");
+  if (!found) tell("The model of this address is no longer on the server.");
   jobs.follow();
   await history.load();
   history.mark(current?.result?.job_id ?? null);
@@ -170,4 +170,4 @@ async function begin() {
 addEventListener("hashchange", () => location.reload());  // another job's address was entered
 connection.addEventListener("back", () => refreshModels().catch(() => {}));
 showPicture();
-begin().catch((error) => say(explain(error)));
+begin().catch((error) => tell(explain(error)));

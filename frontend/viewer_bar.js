@@ -1,7 +1,7 @@
 // The buttons, labels and messages around the 3D view.
 
 import { byId, el, saveBlob } from "./dom.js";
-import { say } from "./notices.js";
+import { say, tell } from "./notices.js";
 import { count } from "./words.js";
 import { GlbError, MODES, Viewer } from "./viewer.js";
 
@@ -91,6 +91,6 @@ export class View {
   async snapshot() {
     const picture = await this.viewer.snapshot?.();
     if (picture) saveBlob(picture, `${this.name}.png`);
-    else say("There is no 3D view to save.");
+    else tell("There is no 3D view to save.");
   }
 }

@@ -137,7 +137,8 @@ def test_the_history_keeps_a_picture_of_the_mesh_and_brings_the_options_back(mad
 def test_the_address_of_a_job_that_is_gone_says_so(visitor):
     visitor.open("#job=00000000-0000-4000-8000-000000000000")
     visitor.page.reload()
-    visitor.expect("#live").to_have_text(re.compile("no longer"))
+    visitor.expect("#toast").to_be_visible()
+    visitor.expect("#toast").to_contain_text("no longer")
     assert all("404" in line for line in visitor.complaints)
     visitor.complaints.clear()
 

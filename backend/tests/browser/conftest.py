@@ -8,9 +8,7 @@ from live_server import running_server, scripted_server
 
 @pytest.fixture(scope="module")  # no longer: while it lives, playwright's event loop runs in the main thread
 def chromium():
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="the tests of the page need playwright: pip install it"
-    )
+    sync_api = pytest.importorskip("playwright.sync_api", reason="the tests of the page need playwright")
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if executable is None:
         pytest.skip("the tests of the page need Chromium: apt-get install chromium")

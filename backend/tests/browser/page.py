@@ -5,11 +5,17 @@ from __future__ import annotations
 import io
 import json
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from live_server import PATIENCE
 from PIL import Image
-from playwright.sync_api import Browser, Download, Page, expect
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Download, Page
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="the tests of the page need playwright")
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -107,7 +113,7 @@ class Studio:
         raise AssertionError(f"{selector} cannot be reached with {key}")
 
     def expect(self, selector: str):
-        return expect(self[selector])
+        return sync_api.expect(self[selector])
 
     def assert_quiet(self) -> None:
         """No request left the origin and nothing was complained of."""

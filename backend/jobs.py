@@ -102,6 +102,8 @@ class Delivery(_Record):
     cached: bool
     mesh: dict[str, Any]
     timings: dict[str, float]
+    seconds_saved: float = 0.0
+    """What the steps took that the cache answered, less the time of the answer."""
 
 
 class Failure(_Record):
@@ -160,7 +162,7 @@ class Run:
     key: str | None
     """What makes two requests identical; None: shared with nobody."""
     kind: str
-    """Runs of one kind take about equally long."""
+    """See `run_kind`."""
     jobs: list[Job] = field(default_factory=list)
     """Any of them can say what is to be done; the first one does."""
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -242,10 +244,11 @@ class JobQueue:
         with self._changed:
             return self._jobs.get(job_id)
 
-    def page(self, limit: int, offset: int) -> tuple[list[Job], int]:
-        """Newest first, and how many there are in all."""
+    def page(self, limit: int, offset: int, status: JobStatus | None = None) -> tuple[list[Job], int]:
+        """Newest first, all or those of one status, and how many of these there are."""
         with self._changed:
-            newest = sorted(self._jobs.values(), key=lambda job: job.created_at, reverse=True)
+            wanted = [job for job in self._jobs.values() if status is None or job.status is status]
+        newest = sorted(wanted, key=lambda job: job.created_at, reverse=True)
         return newest[offset : offset + limit], len(newest)
 
     def cancel(self, job: Job) -> bool:
@@ -287,14 +290,25 @@ class JobQueue:
             job.has_thumbnail = True
             self._save(job)
 
-    def wait(self, job: Job, seconds: float, gone: Callable[[], bool] = lambda: False, *, final: bool = False) -> None:
-        """Return when the job changes (or, with `final`, settles), the time is up, or the client has gone."""
+    def wait(
+        self,
+        job: Job,
+        seconds: float,
+        gone: Callable[[], bool] = lambda: False,
+        *,
+        final: bool = False,
+        since: int | None = None,
+    ) -> None:
+        """Return when the job changes (or, with `final`, settles), the time is up, or the client has gone.
+
+        `since`: the version that the client has seen; without it a change just before the call goes unnoticed.
+        """
         deadline = self._monotonic() + seconds
         with self._changed:
             if self._waiters >= MAX_WAITERS:
                 return
             self._waiters += 1
-            version = job._version
+            version = job._version if since is None else since
             try:
                 while (
                     job.status not in FINAL
@@ -333,11 +347,18 @@ class JobQueue:
         with self._changed:
             return len(self._running), len(self._waiting)
 
+    def expected_seconds(self, model: str) -> dict[int, float]:
+        """The median time of past runs of a model, for each quality that has been run."""
+        with self._changed:
+            past = {kind: statistics.median(times) for kind, times in self._past.items()}
+        return {quality: round(past[kind], 3) for quality in range(1, 11) if (kind := run_kind(model, quality)) in past}
+
     def view(self, job: Job) -> dict[str, Any]:
         """The moving part of a job's status: everything that only the queue knows, read at one instant."""
         with self._changed:
             position = self._position(job)
             return {
+                "version": job._version,
                 "status": job.status,
                 "progress": 100 if job.status is JobStatus.COMPLETED else int(100 * job._progress),
                 "step": (job.status in ACTIVE and job._stage) or job.status.value,
@@ -438,6 +459,10 @@ class JobQueue:
                 failure = Failure(error="the server stopped before this was done; start it again", error_type="stopped")
                 with self._changed:
                     self._settle(job, JobStatus.FAILED, failure=failure)
+        for job in sorted(self._jobs.values(), key=lambda job: job.finished_at or 0):
+            if job.delivery and not job.delivery.cached and job.started_at and job.finished_at:
+                kind = run_kind(job.delivery.model, job.body.quality)
+                self._remember_time(kind, max(0.0, job.finished_at - job.started_at))
         shapes = {job.delivery.shape_key for job in self._jobs.values() if job.delivery}
         self._storage.forget_orphans(set(self._jobs), shapes)
 
@@ -473,6 +498,9 @@ class JobQueue:
             assert work is not None  # every job of a run has its own
             return run, work
 
+    def _remember_time(self, kind: str, seconds: float) -> None:
+        self._past.setdefault(kind, deque(maxlen=20)).append(seconds)
+
     def _report(self, run: Run, fraction: float, stage: str) -> None:
         with self._changed:
             for job in run.jobs:
@@ -486,8 +514,7 @@ class JobQueue:
             self._running.remove(run)  # from here on nobody joins it
             jobs = list(run.jobs)
             if isinstance(result, Outcome) and not result.delivery.cached and run.started is not None:
-                past = self._past.setdefault(run.kind, deque(maxlen=20))
-                past.append(self._monotonic() - run.started)
+                self._remember_time(run.kind, self._monotonic() - run.started)
             if isinstance(result, Failure):
                 for job in jobs:
                     self._settle(job, JobStatus.FAILED, failure=result, delivery=None)
@@ -509,6 +536,11 @@ class JobQueue:
         with self._changed:
             if job.status in ACTIVE and job._run is run:
                 self._settle(job, status, **facts)
+
+
+def run_kind(model: str, quality: int) -> str:
+    """Runs of one kind take about equally long."""
+    return f"{model}/{quality}"
 
 
 def _unexpected(error: BaseException) -> Failure:

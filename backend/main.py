@@ -23,7 +23,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 import hunyuan
 import pictures
 from cache_manager import LRUCache, get_cache
-from jobs import ACTIVE, Job, JobBusyError, JobQueue, JobStatus, Upload
+from jobs import ACTIVE, Job, JobBusyError, JobQueue, JobStatus, Upload, run_kind
 from metrics import Metrics
 from models import registry
 from models.base import Model, ModelUnavailableError
@@ -35,7 +35,9 @@ from schemas import (
     RequestError,
     bad_field,
     parse,
+    parse_choice,
     parse_page,
+    parse_since,
     parse_wait,
 )
 from security import Guard
@@ -262,14 +264,14 @@ class OrfeasUnifiedServer:
             with self.metrics.generation_seconds.labels(generation.model.id).time():
                 return generation.generate(job, body, progress, cancelled)
 
-        kind = f"{generation.model.id}/{body.quality}"
+        kind = run_kind(generation.model.id, body.quality)
         self.jobs.submit(job, body, generation.run_key(job, body), kind, work)
 
     def job_status(self, job_id: str) -> dict[str, Any]:
         """`GET /api/job-status/<job_id>`, at once or, with `?wait=`, when something has changed."""
         job = self.job(job_id)
         if wait := parse_wait(request.args):
-            self.jobs.wait(job, wait, client_gone())
+            self.jobs.wait(job, wait, client_gone(), since=parse_since(request.args))
         if self.jobs.is_gone(job):
             raise RequestError(410, "cancelled", "the job was cancelled")
         return self._status(job)
@@ -278,9 +280,10 @@ class OrfeasUnifiedServer:
         return job_status(job, self.jobs.view(job), self.model.id if self.model else None)
 
     def list_jobs(self) -> dict[str, Any]:
-        """`GET /api/jobs`, newest first."""
+        """`GET /api/jobs`, newest first, all or those of one status."""
         limit, offset = parse_page(request.args, default=50)
-        page, total = self.jobs.page(limit, offset)
+        status = parse_choice(request.args, "status", tuple(JobStatus))
+        page, total = self.jobs.page(limit, offset, JobStatus(status) if status else None)
         return {"jobs": [self._status(job) for job in page], "total": total, "limit": limit, "offset": offset}
 
     def delete_job(self, job_id: str) -> dict[str, Any]:
@@ -391,7 +394,10 @@ class OrfeasUnifiedServer:
     def models_info(self) -> dict[str, Any]:
         """`GET /api/models-info`."""
         loaded = self.model.id if self.model else None
-        models = [{**row, "loaded": row["id"] == loaded} for row in registry.available(self.settings.model_path)]
+        models = [
+            {**row, "loaded": row["id"] == loaded, "expected_seconds": self.jobs.expected_seconds(row["id"])}
+            for row in registry.available(self.settings.model_path)
+        ]
         gpu = _gpu_info()
         return {
             "device": self.model.device if self.model else self.settings.device,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
@@ -98,10 +100,24 @@ def stream(file: BinaryIO, size: int, etag: str, filename: str) -> Response:
     response = Response(wrap_file(request.environ, file, CHUNK), direct_passthrough=True)
     response.mimetype = FORMATS[filename.rpartition(".")[2]].mime
     response.content_length = size
-    response.headers["Content-Disposition"] = f"attachment; filename={filename}"
+    response.headers["Content-Disposition"] = _attachment(_saved_as(filename))
     response.set_etag(etag)
     response.make_conditional(request.environ, accept_ranges=True, complete_length=size)
     return response
+
+
+def _saved_as(filename: str) -> str:
+    """The name to save a download under: `?name=` with the file's own extension, else the file's name."""
+    name = re.sub(r"[^\w .-]", "_", request.args.get("name", ""))[:100].strip(" .")
+    return f"{name}.{filename.rpartition('.')[2]}" if name else filename
+
+
+def _attachment(name: str) -> str:
+    """RFC 6266: a name beyond ASCII is given a second time, encoded, for those who can read that."""
+    if name.isascii():
+        return f'attachment; filename="{name}"' if " " in name else f"attachment; filename={name}"
+    plain = name.encode("ascii", "replace").decode().replace("?", "_")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name)}"
 
 
 def now() -> str:
@@ -121,6 +137,7 @@ def job_status(job: Job, view: dict[str, Any], model: str | None) -> dict[str, A
     url = f"/api/download/{job.id}/{delivery.filename}" if delivery else None
     return {
         "job_id": job.id,
+        "version": view["version"],
         "status": view["status"],
         "progress": view["progress"],
         "step": view["step"],
@@ -144,6 +161,7 @@ def job_status(job: Job, view: dict[str, Any], model: str | None) -> dict[str, A
         "file_size": delivery.file_size if delivery else None,
         "mesh": delivery.mesh if delivery else None,
         "timings": delivery.timings if delivery else {},
+        "seconds_saved": delivery.seconds_saved if delivery else 0.0,
         "created_at": _iso(job.created_at),
         "started_at": _iso(view["started_at"]),
         "finished_at": _iso(view["finished_at"]),

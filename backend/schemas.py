@@ -228,12 +228,25 @@ def parse_wait(args: Mapping[str, str]) -> float:
     return seconds
 
 
+def parse_since(args: Mapping[str, str]) -> int | None:
+    """`?since=VERSION` of a status request: the version that the client has seen."""
+    return _query_number(args, "since", 0, 0, 10**9) if args.get("since") else None
+
+
 def parse_background(args: Mapping[str, str]) -> Background:
     """`?remove_background=` of a mask."""
     for choice in get_args(Background):
         if args.get("remove_background", "auto") == choice:
             return choice  # type: ignore[no-any-return]
     raise bad_field("remove_background", "must be auto, true or false")
+
+
+def parse_choice(args: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str | None:
+    """A word of a query that is one of `choices`; None when it is not given."""
+    text = args.get(name) or None
+    if text is not None and text not in choices:
+        raise bad_field(name, f"must be one of {', '.join(choices)}")
+    return text
 
 
 def _query_number(args: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

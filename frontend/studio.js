@@ -1,91 +1,173 @@
-// Uploads the picture, follows the job, shows what was made.
+// The page: wires its parts together.
 
-const FORMATS = ["glb", "stl", "3mf", "obj", "ply"];
-const byId = (id) => document.getElementById(id);
-const form = byId("form");
-let jobId = null;
+import { blob, connection, patiently } from "./api.js";
+import { CachePanel } from "./cache_panel.js";
+import { showHealth, watchConnection } from "./connection.js";
+import { byId } from "./dom.js";
+import { path } from "./files.js";
+import { History } from "./history.js";
+import { setUpIntake } from "./intake.js";
+import { Jobs } from "./jobs.js";
+import { setUpKey } from "./key.js";
+import { Mask } from "./mask.js";
+import { Models } from "./models.js";
+import { say, tell } from "./notices.js";
+import { Options } from "./options.js";
+import { Pictures } from "./pictures.js";
+import { Progress } from "./progress.js";
+import { Result } from "./result.js";
+import { Rows } from "./rows.js";
+import { setUpTheme } from "./theme.js";
+import { View } from "./viewer_bar.js";
+import { explain, sizes } from "./words.js";
 
-async function api(path, options) {
-  const response = await fetch(path, options);
-  const answer = await response.json();
-  if (!response.ok) throw new Error(answer.error);
-  return answer;
+setUpKey();
+setUpTheme(byId("theme"), byId("theme-text"));
+watchConnection();
+
+const pictures = new Pictures();
+const jobs = new Jobs(pictures);
+const models = new Models();
+const options = new Options(() => showButton());
+const view = new View();
+const progress = new Progress((job) => models.expected(job.quality)?.seconds ?? null);
+const result = new Result();
+const cache = new CachePanel();
+const mask = new Mask(pictures, () => options.values().remove_background);
+new Rows(pictures, jobs);
+const history = new History(openPast, forgetPast);
+
+async function refreshModels() {
+  options.setReads((await models.refresh())?.reads ?? []);
 }
 
-function say(text, isError = false) {
-  byId("status").textContent = text;
-  byId("status").classList.toggle("error", isError);
+/** What the viewer shows: the file's address, so that the same is not loaded twice. */
+let shown = null;
+
+setUpIntake((files) => {
+  const solid = files.find((file) => /\.glb$/i.test(file.name));
+  if (solid) lookAt(solid);
+  const flat = files.filter((file) => file !== solid);
+  if (flat.length) pictures.add(flat);
+});
+
+/** A GLB of the user's own: there is nothing to make of it, but it can be looked at. */
+function lookAt(file) {
+  pictures.select(null);
+  shown = file;
+  view.show(file, file.name);
 }
 
-function setBusy(busy) {
-  byId("start").disabled = busy;
-  byId("cancel").hidden = byId("progress").hidden = !busy;
-}
-
-function showResult(job, started) {
-  const [width, height, depth] = job.mesh.extents_mm.map((side) => side.toFixed(1));
-  const seconds = ((performance.now() - started) / 1000).toFixed(2);
-  say(job.cached ? `Ready, from the cache, in ${seconds} s.` : `Ready in ${seconds} s, made by the model ${job.model}.`);
-  const facts = {
-    "Width × height × depth": `${width} × ${height} × ${depth} mm`,
-    Triangles: job.mesh.faces.toLocaleString(),
-    Volume: `${(job.mesh.volume_mm3 / 1000).toFixed(1)} cm³`,
-    Watertight: job.mesh.watertight ? "yes, ready to print" : "no, a slicer may have to repair it",
-    "File size": `${(job.file_size / 1e6).toFixed(2)} MB`,
-  };
-  byId("facts").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
-  byId("downloads").replaceChildren(...FORMATS.map((format) => {
-    const link = element("a", `Download ${format.toUpperCase()}`);
-    link.href = `/api/download/${job.job_id}/model_${job.job_id}.${format}`;
-    return link;
-  }));
-}
-
-function element(name, text) {
-  const made = document.createElement(name);
-  made.textContent = text;
-  return made;
-}
-
-async function follow(job, started) {
-  while (!["completed", "failed", "cancelled"].includes(job.status)) {
-    byId("progress").value = job.progress ?? 0;
-    say(job.queue_position ? `Waiting, place ${job.queue_position} in the queue.` : `Working: ${job.step}.`);
-    job = await api(`/api/job-status/${job.job_id}?wait=10`);
-  }
-  if (job.status === "completed") showResult(job, started);
-  else say(job.error ?? "Cancelled.", job.status === "failed");
-}
-
-form.addEventListener("submit", async (event) => {
+byId("options").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const started = performance.now();
-  const body = new FormData(form);
-  const side = Number(byId("side").value);
-  body.set("dimensions", JSON.stringify({ width: side, height: side, depth: side }));
-  byId("facts").replaceChildren();
-  byId("downloads").replaceChildren();
-  setBusy(true);
-  say("Uploading.");
+  const wish = options.wish();
+  if (!wish) return;
+  document.querySelector(".view").scrollIntoView({ block: "nearest" });  // on a phone it is further down
+  for (const picture of toMake()) await jobs.start(picture, wish);  // one after the other keeps their order
+});
+
+byId("cancel").addEventListener("click", () => jobs.cancel(pictures.current).catch((error) => tell(explain(error))));
+
+/** The picture at hand, and all others that nothing was made of yet. */
+function toMake() {
+  const waiting = pictures.list.filter((each) => each.phase === "ready" && !each.result && each !== pictures.current);
+  const { current } = pictures;
+  return [...(current && !current.busy && current.phase !== "sending" ? [current] : []), ...waiting];
+}
+
+function showButton() {
+  const { current } = pictures, button = byId("make"), ready = toMake();
+  const made = current?.result && ready.length === 1;
+  button.disabled = !ready.length;
+  const again = made ? "Make it again" : ["failed", "cancelled"].includes(current?.phase) ? "Try again" : "Make the model";
+  button.textContent = ready.length > 1 ? `Make ${ready.length} models` : again;
+  const note = !current ? "Choose a picture first."
+    : current.phase === "sending" ? "Sending the picture…"
+      : current.busy ? "Working on it."
+        : current.error ?? (made ? "Another size takes no new shape." : "");
+  byId("make-note").textContent = note;
+  byId("make-note").classList.toggle("error", Boolean(current?.error));
+}
+
+function showPicture() {
+  const { current, list } = pictures;
+  byId("studio").dataset.hasPicture = Boolean(current);
+  byId("drop").hidden = list.length > 0;
+  byId("more").hidden = !list.length;
+  mask.show(current);
+  progress.show(current);
+  result.show(current);
+  options.setProportions(current?.result?.mesh.extents_mm ?? null);
+  showButton();
+}
+
+async function showModel() {
+  const job = pictures.current?.result;
+  const address = job ? `${path(job, "glb")}#${job.finished_at}` : null;
+  history.mark(job?.job_id ?? null);
+  if (address === shown || (!job && shown instanceof File)) return;
+  shown = address;
+  if (!job) return view.clear();
   try {
-    const job = await api("/api/generate-3d", { method: "POST", body });
-    jobId = job.job_id;
-    await follow(job, started);
+    const file = await patiently(() => blob(path(job, "glb")));
+    if (shown === address) await view.show(file, job.original_filename.replace(/\.[^.]*$/, ""));
+    return file;
   } catch (error) {
-    say(`${error.message} Please try again.`, true);
-  } finally {
-    setBusy(false);
+    if (shown === address) view.say(explain(error));
   }
+}
+
+pictures.addEventListener("change", ({ detail }) => {
+  if (!detail || detail === pictures.current) showPicture();
+  else showButton();
+});
+pictures.addEventListener("select", () => showModel());
+pictures.addEventListener("file", () => showPicture());
+
+jobs.addEventListener("end", async ({ detail: picture }) => {
+  const current = picture === pictures.current;
+  if (picture.phase === "done") {
+    const { mesh, cached } = picture.result, closed = mesh.watertight ? "watertight" : "not watertight";
+    say(`${picture.name} is ready${cached ? ", from the cache" : ""}: ${sizes(mesh.extents_mm)}, ${closed}.`);
+  } else if (picture.phase === "failed") say(picture.error);
+  else say(`${picture.name} was cancelled.`);
+  if (current && picture.refusal) options.showRefusal(picture.refusal);
+  picture.refusal = null;
+  if (picture.phase !== "done") return;
+  const file = current ? await showModel() : null;
+  await Promise.allSettled([history.added(picture.result, file), refreshModels(), cache.tick()]);
+  history.mark(pictures.current?.result?.job_id ?? null);
 });
 
-byId("cancel").addEventListener("click", () => {
-  if (jobId) fetch(`/api/jobs/${jobId}`, { method: "DELETE" });
-});
+function openPast(job) {
+  const known = pictures.list.find((each) => each.jobId === job.job_id);
+  const picture = known ?? pictures.fromJob(job);
+  if (!known) pictures.list.push(picture);
+  options.restore(job);
+  picture.wish ??= JSON.stringify(options.wish());  // to be made again as it is, it needs no job of its own
+  pictures.select(picture);
+}
 
-byId("image").addEventListener("change", () => {
-  const [file] = byId("image").files;
-  const preview = byId("preview");
-  if (preview.src) URL.revokeObjectURL(preview.src);
-  preview.hidden = !file;
-  if (file) preview.src = URL.createObjectURL(file);
-});
+function forgetPast(job) {
+  const picture = pictures.list.find((each) => each.result?.job_id === job.job_id);
+  if (picture) pictures.remove(picture);
+}
+
+async function begin() {
+  await showHealth(() => refreshModels().catch((error) => tell(explain(error))));
+  const found = await pictures.restore();
+  const { current } = pictures;
+  if (current?.result) {
+    options.restore(current.result);
+    current.wish = JSON.stringify(options.wish());
+  }
+  if (!found) tell("The model of this address is no longer on the server.");
+  jobs.follow();
+  await history.load();
+  history.mark(current?.result?.job_id ?? null);
+}
+
+addEventListener("hashchange", () => location.reload());  // another job's address was entered
+connection.addEventListener("back", () => refreshModels().catch(() => {}));
+showPicture();
+begin().catch((error) => tell(explain(error)));

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from live_server import running_server, scripted_server
 
+collect_ignore_glob = ["*conftest.py"]
+"""There are several of that name, and none holds doctests."""
+
 
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory):

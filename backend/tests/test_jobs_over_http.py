@@ -301,3 +301,53 @@ def test_an_empty_picture_is_refused_with_422(scripted):
         assert answer.status_code == 422
         assert answer.json()["code"] == "empty_image"
     assert scripted.conductor.runs == 0
+
+
+def test_a_change_between_two_waiting_requests_is_not_missed(scripted):
+    scripted.conductor.hold = True
+    job_id = start(scripted, fresh_png())
+    run = scripted.conductor.next_run()
+    seen = scripted.status(job_id)["version"]
+    run.end()
+    final = scripted.settled(job_id)
+    assert final["version"] > seen
+    answer = scripted.get(f"/api/job-status/{job_id}", params={"wait": 30, "since": seen})
+    assert answer.json()["status"] == "completed"
+    assert scripted.get(f"/api/job-status/{job_id}", params={"wait": 1, "since": "x"}).status_code == 400
+
+
+def test_what_a_hit_saved_what_runs_take_and_jobs_of_one_status_are_told(scripted):
+    png = fresh_png()
+    first = scripted.make(png, quality=3)
+    assert first["seconds_saved"] == 0
+    expected = scripted.get("/api/models-info").json()["models"]
+    taken = next(row for row in expected if row["loaded"])["expected_seconds"]
+    assert set(taken) == {"3"}
+    again = scripted.make(png, quality=3)
+    assert again["cached"]
+    assert 0 <= again["seconds_saved"] <= taken["3"]
+    uploaded = scripted.upload(fresh_png())
+    listed = scripted.get("/api/jobs", params={"status": "uploaded"}).json()
+    assert [job["job_id"] for job in listed["jobs"]] == [uploaded]
+    assert listed["total"] == 1
+    assert scripted.get("/api/jobs", params={"status": "lost"}).status_code == 400
+
+
+def test_expected_times_outlive_a_restart(tmp_path):
+    with running_server(tmp_path) as client:
+        client.make(fresh_png(), quality=1)
+    with running_server(tmp_path) as client:
+        models = client.get("/api/models-info").json()["models"]
+        assert "1" in next(row for row in models if row["id"] == "builtin")["expected_seconds"]
+
+
+def test_a_download_can_be_given_a_name_but_not_another_extension(scripted):
+    status = scripted.make(fresh_png())
+
+    def name(wanted):
+        return scripted.get(status["download_url"], params={"name": wanted}).headers["Content-Disposition"]
+
+    assert name("my cup") == 'attachment; filename="my cup.stl"'
+    assert "filename*=UTF-8''f%C3%BCr%20dich.stl" in name("für dich")
+    assert name('../a";b\r\nX: 1') == 'attachment; filename="_a__b__X_ 1.stl"'
+    assert name("...") == f"attachment; filename={status['filename']}"

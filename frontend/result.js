@@ -1,0 +1,121 @@
+// What was made: its measures, what they mean for printing, the files, and how to ask for the same again.
+
+import { ApiError, hasKey, size } from "./api.js";
+import { curlCommands } from "./curl.js";
+import { byId, el } from "./dom.js";
+import { download, estimates, filename, link, path } from "./files.js";
+import { say, tell } from "./notices.js";
+import { bytes, count, explain, FORMATS, seconds, sizes, volume } from "./words.js";
+
+const KEY = "orfeas.format";
+const CLOSED = ["Ready to print", "The surface is closed: a slicer knows inside from outside and can fill it."];
+const OPEN = [
+  "May need a repair",
+  "The surface has gaps, so a slicer may leave holes in it. Try a cleaner mask, or the repair function of your slicer.",
+];
+
+export class Result {
+  constructor() {
+    this.job = null;
+    this.format = FORMATS[localStorage.getItem(KEY)] ? localStorage.getItem(KEY) : "stl";
+    this.outputs = {};
+    byId("formats").append(...Object.keys(FORMATS).map((format) => this.choice(format)));
+    byId("formats").addEventListener("change", (event) => {
+      this.format = event.target.value;
+      localStorage.setItem(KEY, this.format);
+      this.showFormat();
+    });
+    byId("download").addEventListener("click", (event) => {
+      if (!hasKey()) return;  // an ordinary link, which streams to the disk
+      event.preventDefault();
+      download(this.job, this.format).catch((error) => tell(explain(error)));
+    });
+    byId("copy-curl").addEventListener("click", () => this.copy());
+  }
+
+  choice(format) {
+    const output = this.outputs[format] = el("output");
+    const radio = el("input", { type: "radio", name: "download-format", value: format, checked: format === this.format });
+    return el("label", {}, radio, el("b", {}, format.toUpperCase()), el("small", {}, FORMATS[format]), output);
+  }
+
+  /** A completed picture's result, or nothing. */
+  show(picture) {
+    const job = picture?.result ?? null;
+    byId("result").hidden = !job;
+    byId("studio").dataset.hasResult = Boolean(job);
+    if (!job || (job === this.job && picture.took === this.took)) return;
+    this.job = job;
+    this.took = picture.took;
+    this.showBadge(job, picture.took);
+    this.showFacts(job.mesh);
+    const known = estimates(job);
+    for (const [format, output] of Object.entries(this.outputs)) {
+      output.textContent = known[format] ? `≈ ${bytes(known[format])}` : "";
+    }
+    this.outputs[job.format].textContent = bytes(job.file_size);
+    this.showFormat();
+  }
+
+  showBadge(job, took) {
+    const spent = took ?? (Date.parse(job.finished_at) - Date.parse(job.started_at)) / 1000;
+    const saved = job.seconds_saved > 0.005 ? ` · saved ${seconds(job.seconds_saved)}` : "";
+    byId("badge").dataset.cached = job.cached;
+    byId("badge").textContent = job.cached ? `from cache, ${seconds(spent)}${saved}` : `made in ${seconds(spent)}`;
+  }
+
+  showFacts(mesh) {
+    byId("facts").replaceChildren(
+      el("dt", {}, "Width × depth × height"), el("dd", { className: "headline" }, sizes(mesh.extents_mm)),
+      el("dt", {}, "Triangles"), el("dd", {}, count(mesh.faces)),
+      el("dt", {}, "Volume"), el("dd", {}, volume(mesh.volume_mm3)),
+      el("dt", {}, "Watertight"), el("dd", {}, mesh.watertight ? "yes" : "no"),
+    );
+    const [title, text] = mesh.watertight ? CLOSED : OPEN;
+    byId("verdict").dataset.good = mesh.watertight;
+    byId("verdict").replaceChildren(el("b", {}, title), text);
+  }
+
+  /** The exact size of the chosen format; what its conversion needs is kept for the download. */
+  async showFormat() {
+    const { job, format } = this;
+    if (!job) return;
+    byId("download").href = link(job, format);
+    byId("download").download = filename(job, format);
+    byId("curl").textContent = curlCommands(job, format).join("\n");
+    byId("curl-note").textContent = "The first line asks for the same again, the second waits for it, the third saves the file."
+      + (hasKey() ? " Set ORFEAS_API_KEY in the terminal first." : "");
+    const label = (known) => {
+      byId("download-text").textContent = `Download ${format.toUpperCase()}${known ? ` · ${known}` : ""}`;
+    };
+    label(this.outputs[format].textContent);
+    try {
+      const exact = format === job.format ? job.file_size : await size(path(job, format));
+      if (this.job !== job) return;
+      this.outputs[format].textContent = bytes(exact);
+      if (this.format === format) label(bytes(exact));
+    } catch (error) {
+      if (error instanceof ApiError && this.job === job) this.outputs[format].textContent = "not available";
+    }
+  }
+
+  async copy() {
+    const text = curlCommands(this.job, this.format).join("\n");
+    try {
+      await navigator.clipboard.writeText(text);
+      say("The curl commands are in the clipboard.");
+      flash(byId("copy-curl"), "Copied");
+    } catch {
+      byId("curl").closest("details").open = true;
+      getSelection().selectAllChildren(byId("curl"));
+      tell("This browser does not let the page copy. The commands are selected: copy them with Ctrl C.");
+    }
+  }
+}
+
+function flash(button, text) {
+  const label = button.lastChild, before = label.textContent;
+  if (before === text) return;
+  label.textContent = text;
+  setTimeout(() => { label.textContent = before; }, 1500);
+}

@@ -1,0 +1,75 @@
+// The list of pictures: a row each with its thumbnail, what is happening to it, and a way to be rid of it.
+
+import { byId, el, iconButton } from "./dom.js";
+import { roughly, seconds, sizes } from "./words.js";
+
+export class Rows {
+  constructor(pictures, jobs) {
+    this.pictures = pictures;
+    this.jobs = jobs;
+    this.rows = new Map();
+    pictures.addEventListener("change", ({ detail }) => (detail ? this.update(detail) : this.render()));
+  }
+
+  render() {
+    const { list } = this.pictures;
+    for (const picture of this.rows.keys()) if (!list.includes(picture)) this.rows.delete(picture);
+    byId("rows").replaceChildren(...list.map((picture) => this.row(picture).item));
+    list.forEach((picture) => this.update(picture));
+  }
+
+  row(picture) {
+    if (!this.rows.has(picture)) this.rows.set(picture, this.make(picture));
+    return this.rows.get(picture);
+  }
+
+  make(picture) {
+    const shot = el("span", { className: "blank" }), state = el("small");
+    const bar = el("progress", { max: 100, hidden: true, "aria-label": `Progress of ${picture.name}` });
+    const text = el("span", { className: "row-text" }, el("b", {}, picture.name), state);
+    const open = el("button", { type: "button", className: "row" }, shot, text);
+    open.addEventListener("click", () => this.pictures.select(picture));
+    const drop = iconButton("cross", `Remove ${picture.name} from the list`, () => this.drop(picture));
+    return { item: el("li", {}, open, drop, bar), open, shot, state, bar, drop };
+  }
+
+  update(picture) {
+    if (!this.pictures.list.includes(picture)) return;
+    const row = this.row(picture), current = picture === this.pictures.current;
+    row.item.dataset.state = picture.phase;
+    row.item.dataset.current = current;
+    if (current) row.open.setAttribute("aria-current", "true");
+    else row.open.removeAttribute("aria-current");
+    row.state.textContent = describe(picture);
+    row.bar.hidden = !picture.busy;
+    row.bar.value = picture.job?.progress ?? 0;
+    const label = picture.busy ? `Cancel ${picture.name}` : `Remove ${picture.name} from the list`;
+    row.drop.title = row.drop.querySelector(".unseen").textContent = label;
+    if (picture.url && row.shown !== picture.url) {
+      row.shown = picture.url;
+      const image = el("img", { src: picture.url, alt: "" });
+      image.addEventListener("error", () => image.replaceWith(el("span", { className: "blank" })));
+      row.shot.replaceWith(image);
+      row.shot = image;
+    }
+  }
+
+  drop(picture) {
+    if (picture.busy) this.jobs.cancel(picture);
+    else this.pictures.remove(picture);
+  }
+}
+
+function describe({ phase, job, result, error, took }) {
+  switch (phase) {
+    case "sending": return "Sending…";
+    case "ready": return result ? "Ready to be made again" : "Ready";
+    case "starting": return "Starting…";
+    case "active":
+      if (job.queue_position) return `Waiting, number ${job.queue_position} in the queue`;
+      return `${job.progress} %${job.eta_seconds ? `, ${roughly(job.eta_seconds)} left` : ""}`;
+    case "done": return `${sizes(job.mesh.extents_mm)}${job.cached && took ? `, from cache in ${seconds(took)}` : ""}`;
+    case "cancelled": return "Cancelled";
+    default: return error ?? "Failed";
+  }
+}

@@ -1,0 +1,20 @@
+// Asks in which format a past result is to be saved.
+
+import { byId, el } from "./dom.js";
+import { download, estimates } from "./files.js";
+import { tell } from "./notices.js";
+import { bytes, explain, FORMATS } from "./words.js";
+
+export function saveAs(job) {
+  const dialog = byId("save-as"), sizes = { ...estimates(job), [job.format]: job.file_size };
+  byId("save-as-title").textContent = `Save ${job.original_filename} as`;
+  byId("save-as-formats").replaceChildren(...Object.entries(FORMATS).map(([format, use]) => {
+    const size = `${format === job.format ? "" : "≈ "}${bytes(sizes[format])}`;
+    return el("button", { value: format }, el("b", {}, format.toUpperCase()), el("small", {}, use), el("span", {}, size));
+  }));
+  dialog.returnValue = "";
+  dialog.showModal();
+  dialog.addEventListener("close", () => {
+    if (dialog.returnValue) download(job, dialog.returnValue).catch((error) => tell(explain(error)));
+  }, { once: true });
+}

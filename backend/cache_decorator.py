@@ -13,7 +13,8 @@
 
 The key is the SHA-256 of the function's name and its arguments as the function receives them, so that positional,
 keyword and default spellings of one call agree. The encoding is typed and length-prefixed: `1`, `1.0`, `True` and `"1"`
-differ, as do `"a|b"` and `"a", "b"`. Arrays, tensors and pictures count by content. A value of an unknown type, whose
+differ, as do `"a|b"` and `"a", "b"`. The order of a dict, and of keyword arguments, does not count. Arrays, tensors and
+pictures count by content. A value of an unknown type, whose
 text or address might say too little, is never guessed at: the call goes past the cache, with one warning. A class makes
 its instances known, `self` included, by a method `__cache_key__` that returns what tells them apart.
 
@@ -28,13 +29,15 @@ import hashlib
 import inspect
 import logging
 import sys
+import threading
 import types
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from itertools import count
 from pathlib import PurePath
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 from uuid import UUID
@@ -55,7 +58,8 @@ class Cached(Protocol[P, R]):
     uncached: Callable[P, R]
     """The function itself."""
     key_prefix: str
-    """What every default key of it begins with: `cache.delete_prefix(f.key_prefix)` forgets all its results."""
+    """What its keys begin with, but where its `cache_key_fn` gives a text: `cache.delete_prefix(f.key_prefix)` forgets
+    all those results."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The stored result, or a new one."""
@@ -125,8 +129,10 @@ def cached_result_sync(
             raise TypeError(f"{function!r} is an async def; use cached_result")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"{function!r} is a generator; what it gives can be used only once")
-        if not callable(function):
-            raise TypeError(f"{function!r} is not a function; @classmethod and @property go above cached_result_sync")
+        if not callable(function) or isinstance(function, staticmethod):
+            raise TypeError(
+                f"{function!r} is not a function; @classmethod, @staticmethod and @property go above cached_result_sync"
+            )
         caching = _Caching(function, cache_key_fn, enabled, cache, prefix)
 
         @functools.wraps(function)
@@ -134,13 +140,20 @@ def cached_result_sync(
             key = caching.key_if_enabled(*args, **kwargs)
             if key is None:
                 return function(*args, **kwargs)
-            return caching.cache.get_or_compute(key, lambda: function(*args, **kwargs), ttl_seconds=ttl_seconds)
+            return caching.cache.get_or_compute(key, lambda: plain(function(*args, **kwargs)), ttl_seconds=ttl_seconds)
+
+        def plain(result: R) -> R:
+            if inspect.iscoroutine(result):
+                result.close()
+                raise TypeError(f"{function!r} returns a coroutine, which serves once; use cached_result")
+            return result
 
         return caching.dress(wrapper)
 
     return decorate
 
 
+_naming = threading.RLock()
 _times_decorated: Counter[str] = Counter()
 
 
@@ -155,14 +168,18 @@ class _Caching(Generic[P, R]):
         cache: LRUCache | None,
         prefix: str,
     ) -> None:
-        name = f"{function.__module__}.{function.__qualname__}"
-        _times_decorated[name] += 1  # closures, lambdas and reloaded modules use a name again
-        if _times_decorated[name] > 1:
-            name += f"#{_times_decorated[name]}"
+        # A partial object and an instance with `__call__` have no name of their own.
+        named = function if hasattr(function, "__qualname__") else type(function)
+        name = f"{named.__module__}.{named.__qualname__}"
+        with _naming:
+            _times_decorated[name] += 1  # closures, lambdas and reloaded modules use a name again
+            times = _times_decorated[name]
+        if times > 1:
+            name += f"#{times}"
         self.function = function
         self.group = prefix
         self.prefix = f"{prefix}{name}:"
-        self.signature = inspect.signature(function)
+        self.signature = inspect.signature(function, follow_wrapped=False)  # a wrapper may change what it passes on
         self.key_function = key_function
         self.enabled = enabled
         self.chosen_cache = cache
@@ -172,11 +189,11 @@ class _Caching(Generic[P, R]):
     def cache(self) -> LRUCache:
         return get_cache() if self.chosen_cache is None else self.chosen_cache
 
-    def key_if_enabled(self, *args: P.args, **kwargs: P.kwargs) -> str | None:
+    def key_if_enabled(self, /, *args: P.args, **kwargs: P.kwargs) -> str | None:
         enabled = self.enabled() if callable(self.enabled) else self.enabled
         return self.key(*args, **kwargs) if enabled else None
 
-    def key(self, *args: P.args, **kwargs: P.kwargs) -> str | None:
+    def key(self, /, *args: P.args, **kwargs: P.kwargs) -> str | None:
         try:
             if self.key_function is not None:
                 chosen = self.key_function(*args, **kwargs)
@@ -192,7 +209,7 @@ class _Caching(Generic[P, R]):
                 logger.warning("calls of %s go past the cache: %s", self.prefix[:-1], error)
             return None
 
-    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+    def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         key = self.key(*args, **kwargs)
         return key is not None and self.cache.delete(key)
 
@@ -216,6 +233,7 @@ def digest(value: Any) -> str:
     return _encode(value, ()).hex()
 
 
+_CONTAINERS = (str, bytes, bytearray, int, float, complex, list, tuple, set, frozenset, dict)
 _BY_REPR = (
     type(None),
     type(...),
@@ -276,12 +294,12 @@ def _encode(value: Any, outer: tuple[int, ...]) -> bytes:
     if isinstance(value, type):
         return _hash("type", _class_name(value).encode())
     if isinstance(value, enum.Enum):
-        return _hash("enum", _encode(kind, ()), _encode(value.value, inner))
+        return _hash("enum", _encode(kind, ()), _encode([getattr(value, "name", None), value.value], inner))
     if isinstance(value, PurePath):
         return _hash("path", _encode(kind, ()), str(value).encode("utf-8", "surrogateescape"))
-    if is_dataclass(value):
+    if "__dataclass_fields__" in vars(kind) and not isinstance(value, _CONTAINERS):  # all there is to it: its fields
         return _hash("dataclass", _encode(kind, ()), *each((f.name, getattr(value, f.name)) for f in fields(value)))
-    if isinstance(value, tuple) and hasattr(kind, "_fields"):
+    if isinstance(value, tuple) and hasattr(kind, "_fields") and not hasattr(value, "__dict__"):
         return _hash("namedtuple", _encode(kind, ()), *each(value))
     if isinstance(value, types.FunctionType | types.BuiltinFunctionType) and _is_found_by_name(value):
         return _hash("function", f"{value.__module__}.{value.__qualname__}".encode())
@@ -292,18 +310,21 @@ def _encode_foreign(value: Any, inner: tuple[int, ...]) -> bytes:
     """Arrays, tensors and pictures, of libraries that are not imported for this: who has one has imported it."""
     kind = type(value)
     numpy, torch, image = (sys.modules.get(name) for name in ("numpy", "torch", "PIL.Image"))
-    if numpy and (kind is numpy.ndarray or isinstance(value, numpy.generic)):
+    if numpy and (kind is numpy.ndarray or (isinstance(value, numpy.generic) and kind.__module__ == "numpy")):
         array = numpy.asarray(value)
+        about = repr((array.dtype, array.shape)).encode()
         if array.dtype.hasobject:
-            return _hash("objects", repr(array.shape).encode(), _encode(array.tolist(), inner))
+            return _hash(f"{kind.__name__} of objects", about, _encode(array.tolist(), inner))
         content = numpy.ascontiguousarray(array).reshape(-1).view("u1")
-        return _hash(kind.__name__, repr((array.dtype.descr, array.shape)).encode(), content)
-    if torch and kind in (torch.Tensor, torch.nn.Parameter) and value.layout is torch.strided:
+        return _hash(kind.__name__, about, content)
+    strided = torch and kind in (torch.Tensor, torch.nn.Parameter) and value.layout is torch.strided
+    if torch and strided and not value.is_quantized:
         tensor = (value.dtype, tuple(value.shape), value.device, value.requires_grad)
         content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         return _hash(kind.__name__, repr(tensor).encode(), content)
-    if image and isinstance(value, image.Image):
-        extras = [value.getpalette(), value.info.get("transparency"), value.info.get("exif")]
+    if image and isinstance(value, image.Image) and getattr(value, "n_frames", 1) == 1:
+        palette = value.palette and [value.palette.mode, value.palette.tobytes()]
+        extras = [palette, *(value.info.get(name) for name in ("transparency", "exif", "icc_profile"))]
         return _hash("image", repr((value.mode, value.size)).encode(), value.tobytes(), _encode(extras, inner))
     raise UnkeyableError(f"no key for a value of type {kind.__module__}.{kind.__qualname__}")
 
@@ -316,6 +337,7 @@ def _is_found_by_name(value: Any) -> bool:
 
 
 _local_classes: WeakKeyDictionary[type, int] = WeakKeyDictionary()
+_class_numbers = count()  # not how many there are: some have died
 
 
 def _class_name(kind: type) -> str:
@@ -323,4 +345,7 @@ def _class_name(kind: type) -> str:
     name = f"{kind.__module__}.{kind.__qualname__}"
     if _is_found_by_name(kind):
         return name
-    return f"{name}#{_local_classes.setdefault(kind, len(_local_classes))}"
+    with _naming:
+        if kind not in _local_classes:
+            _local_classes[kind] = next(_class_numbers)
+        return f"{name}#{_local_classes[kind]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -20,8 +21,8 @@ class CircularComputationError(RuntimeError):
 _leading: ContextVar[Flight | None] = ContextVar("leading", default=None)
 """The innermost flight that the running code computes; tasks and `asyncio.to_thread` inherit it."""
 
-_waits_lock = threading.Lock()
-"""Guards `_needs` of every flight: a computation may wait for another cache's."""
+_waits_lock = threading.RLock()
+"""Guards `_needs` of every flight, as a computation may wait for another cache's; a finaliser may come in between."""
 
 
 class Flight:
@@ -34,7 +35,7 @@ class Flight:
         self.future.set_running_or_notify_cancel()  # from here on nobody but the leader settles it
         self.loop_thread = loop_thread
         self.cost = 0.0
-        self._needs: set[Flight] = set()
+        self._needs: Counter[Flight] = Counter()  # several tasks of one computation may wait for the same
 
     @contextmanager
     def led(self) -> Iterator[None]:
@@ -57,6 +58,7 @@ class Flight:
             finally:
                 with suppress(ValueError):  # a coroutine that is thrown away ends in another context
                     _leading.reset(outer)
+                del self  # else the error would hold this frame, this frame the flight, and the flight the error
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
@@ -68,12 +70,17 @@ class Flight:
         with _waits_lock:
             if self._depends_on(outer):
                 raise CircularComputationError("a computation waits for its own result")
-            outer._needs.add(self)
+            outer._needs[self] += 1
         try:
             yield
         finally:
             with _waits_lock:
-                outer._needs.discard(self)
+                outer._needs -= Counter({self: 1})
 
     def _depends_on(self, other: Flight) -> bool:
-        return self is other or any(needed._depends_on(other) for needed in self._needs)
+        return self is other or any(needed._depends_on(other) for needed in tuple(self._needs))
+
+    def would_block(self, thread: int) -> bool:
+        """Whether it, or a computation that it waits for, is led in the event loop of that thread."""
+        with _waits_lock:
+            return self.loop_thread == thread or any(needed.would_block(thread) for needed in tuple(self._needs))

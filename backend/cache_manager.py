@@ -37,11 +37,12 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
+from itertools import islice
 from math import inf
 from numbers import Real
 from types import MappingProxyType
@@ -144,7 +145,7 @@ class LRUCache:
             self._misses += 1
         finally:
             self._release()
-        if slot is not None and not self._busy:
+        if slot is not None and not self._busy:  # else this, or another thread's, write will find it
             with self._writing() as gone:
                 if self._entries.get(key) is slot:
                     self._remove(key, "expired", gone)
@@ -303,30 +304,28 @@ class LRUCache:
         return self._remove_all("", "cleared")
 
     def _remove_all(self, prefix: str, reason: Reason) -> int:
+        def chosen(keys: Iterable[str]) -> list[str]:
+            return [key for key in keys if not prefix or key.startswith(prefix)]
+
         if self._interrupts(lambda: self._remove_all(prefix, reason)):
-            return sum(key.startswith(prefix) for key in list(self._entries))
+            return len(chosen(self._entries))
         with self._writing() as gone:
-            for key in [key for key in self._flights if key.startswith(prefix)]:
+            self._drop_expired(self._clock(), gone)
+            expired = len(gone)
+            for key in chosen(self._flights):
                 del self._flights[key]
-            for key in [key for key in self._entries if key.startswith(prefix)]:
+            for key in chosen(self._entries):
                 self._remove(key, reason, gone)
-        return len(gone)
+        return len(gone) - expired
 
     def _part_with(self, gone: Gone) -> None:
         """Tell the listener, and let in the writes that had to wait. The lock is free; what left dies with the list."""
         with suppress(IndexError):  # none is left
             while True:
-                self._guarded(self._postponed.popleft())
+                _guarded("a write from within another", self._postponed.popleft())
         if self._on_evict is not None:
             for key, slot, reason in gone:
-                self._guarded(partial(self._on_evict, key, slot.value, reason))
-
-    def _guarded(self, action: Callable[[], object]) -> None:
-        """Run what the call under way is not about: its failure must not become that call's."""
-        try:
-            action()
-        except Exception:
-            logger.exception("failed after the call that caused it: %r", action)
+                _guarded(f"on_evict for {key!r} ({reason})", partial(self._on_evict, key, slot.value, reason))
 
     # Computing once
 
@@ -346,24 +345,27 @@ class LRUCache:
         waits. `timeout` bounds the wait for another's run, in seconds, without harm to it: TimeoutError. Raises
         CircularComputationError where waiting would never end.
         """
-        _check_terms(size_mb, ttl_seconds)
+        _check_terms(size_mb, ttl_seconds, timeout)
         until = None if timeout is None else time.monotonic() + timeout
-        while True:
-            flight, leads, value = self._claim(key, loop_thread=None)
-            if flight is None:
-                return cast(V, value)
-            if leads:
-                with self._led(key, flight):
-                    return self._land(key, flight, compute(), size_mb, ttl_seconds)
-            if flight.loop_thread == threading.get_ident():
-                raise CircularComputationError(f"{key!r} is computed in the event loop that this wait would block")
-            try:
-                with flight.awaited():
-                    value = flight.future.result(_remaining(until))
-            finally:
-                self._joined(flight, value)
-            if value is not ABANDONED:
-                return cast(V, value)
+        try:
+            while True:
+                flight, leads, value = self._claim(key, loop_thread=None)
+                if flight is None:
+                    return cast(V, value)
+                if leads:
+                    with self._led(key, flight):
+                        return self._land(key, flight, compute(), size_mb, ttl_seconds)
+                try:
+                    if flight.would_block(threading.get_ident()):
+                        raise CircularComputationError(f"{key!r} needs the event loop that this wait would block")
+                    with flight.awaited():
+                        value = flight.future.result(_remaining(until))
+                finally:
+                    self._joined(flight, value)
+                if value is not ABANDONED:
+                    return cast(V, value)
+        finally:
+            flight = None  # as `Flight.led` does with its own
 
     async def aget_or_compute(
         self,
@@ -377,23 +379,27 @@ class LRUCache:
         """`get_or_compute` for coroutines: the same keys, runs and promises, shared with threads and other loops."""
         import asyncio
 
-        _check_terms(size_mb, ttl_seconds)
+        _check_terms(size_mb, ttl_seconds, timeout)
         until = None if timeout is None else time.monotonic() + timeout
-        while True:
-            flight, leads, value = self._claim(key, threading.get_ident())
-            if flight is None:
-                return cast(V, value)
-            if leads:
-                with self._led(key, flight):
-                    return self._land(key, flight, await compute(), size_mb, ttl_seconds)
-            try:
-                with flight.awaited():
-                    async with asyncio.timeout(_remaining(until)):  # a waiter that is cancelled must not cancel the run
-                        value = await asyncio.shield(asyncio.wrap_future(flight.future))
-            finally:
-                self._joined(flight, value)
-            if value is not ABANDONED:
-                return cast(V, value)
+        try:
+            while True:
+                flight, leads, value = self._claim(key, threading.get_ident())
+                if flight is None:
+                    return cast(V, value)
+                if leads:
+                    with self._led(key, flight):
+                        return self._land(key, flight, await compute(), size_mb, ttl_seconds)
+                try:
+                    with flight.awaited():
+                        async with asyncio.timeout(_remaining(until)):
+                            # A waiter that is cancelled must not cancel the run.
+                            value = await asyncio.shield(asyncio.wrap_future(flight.future))
+                finally:
+                    self._joined(flight, value)
+                if value is not ABANDONED:
+                    return cast(V, value)
+        finally:
+            flight = None  # as `Flight.led` does with its own
 
     def _claim(self, key: str, loop_thread: int | None) -> tuple[Flight | None, bool, Any]:
         """The value if it is there, else a flight to lead or to join. Looking and claiming are one step."""
@@ -417,11 +423,18 @@ class LRUCache:
                 with self._lock:
                     self._retire(key, flight)
                 raise
+            finally:
+                del flight  # as `Flight.led` does with its own
 
     def _land(self, key: str, flight: Flight, value: V, size_mb: float | None, ttl_seconds: float | None) -> V:
         """Store the result unless the flight is stale, then hand it to those who wait."""
         flight.cost = self._clock() - flight.began
-        self.set(key, value, size_mb, ttl_seconds, flight.cost, flight)
+        try:
+            self.set(key, value, size_mb, ttl_seconds, flight.cost, flight)
+        except Exception:  # its size cannot be measured: no reason to lose it
+            logger.exception("the result for %r could not be stored", key)
+            with self._lock:
+                self._retire(key, flight)
         flight.future.set_result(value)
         return value
 
@@ -487,9 +500,9 @@ class LRUCache:
                 self._default_ttl = ttl
             self._bound(self._max_size if count is None else count, self._max_bytes if size is None else size)
             self._drop_expired(self._clock(), gone)
-            while len(self) > (self._max_size if self._max_bytes else 0):
+            while len(self) > self._max_size:
                 self._evict("count", gone)
-            while self._bytes > self._max_bytes:
+            while self._bytes > self._max_bytes or (len(self) and not self._max_bytes):
                 self._evict("size", gone)
 
     @property
@@ -501,7 +514,8 @@ class LRUCache:
         """Counters since the last `reset_stats`, and the present, all of one moment.
 
         They add up: `stored` = `current_items` + `evictions` + `expirations` + `replaced` + `deleted` + `cleared`. A
-        `get` is a hit or a miss; a `get_or_compute` is a hit, a miss (it computed), or `coalesced` (it waited).
+        `get` is a hit or a miss; a `get_or_compute` is a hit, a miss (it computed), or `coalesced` (it waited for
+        another's run, whatever came of it).
         """
         with self._lock:
             left = dict(self._left)
@@ -565,7 +579,7 @@ class LRUCache:
 
     def _snapshot(self, limit: int | None = None, offset: int = 0) -> list[tuple[str, CacheEntry]]:
         with self._lock:
-            keys = list(self._entries)[offset : None if limit is None else offset + limit]
+            keys = list(islice(self._entries, offset, None if limit is None else offset + limit))
             page = [(key, slot) for key in keys if (slot := self._entries.get(key)) is not None]
             shift = time.time() - self._clock()  # from the cache's clock to the wall's
         return [
@@ -591,20 +605,32 @@ class LRUCache:
         )
 
 
+def _guarded(what: str, action: Callable[[], object]) -> None:
+    """Run what the call under way is not about: its failure must not become that call's."""
+    try:
+        action()
+    except Exception:
+        logger.exception("%s failed", what)
+
+
 def _quantity(name: str, value: Any) -> float:
     if type(value) is not float:  # the usual case costs nothing more
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"{name} must be a number, not {value!r}")
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            value = inf
     if not 0 <= value < inf:
         raise ValueError(f"{name} must be finite and not negative, not {value!r}")
     return cast(float, value)
 
 
 def _bytes(name: str, megabytes: Any) -> int:
-    if type(megabytes) is float and 0 <= megabytes < inf:  # the usual case, without another call
-        return int(megabytes * MB + 0.5)
-    return int(_quantity(name, megabytes) * MB + 0.5)
+    size = _quantity(name, megabytes) * MB + 0.5
+    if size == inf:
+        raise ValueError(f"{name} is too large: {megabytes!r}")
+    return int(size)
 
 
 def _count(name: str, value: Any) -> int:
@@ -619,11 +645,12 @@ def _lifetime(name: str, seconds: Any) -> float:
     return inf if seconds is None else _quantity(name, seconds)
 
 
-def _check_terms(size_mb: Any, ttl_seconds: Any) -> None:
+def _check_terms(size_mb: Any, ttl_seconds: Any, timeout: Any) -> None:
     """Refuse before the work what `set` would refuse after it."""
     if size_mb is not None:
         _bytes("size_mb", size_mb)
     _lifetime("ttl_seconds", ttl_seconds)
+    _lifetime("timeout", timeout)
 
 
 def _remaining(until: float | None) -> float | None:
@@ -631,7 +658,7 @@ def _remaining(until: float | None) -> float | None:
 
 
 _cache_instance: LRUCache | None = None
-_instance_lock = threading.Lock()
+_instance_lock = threading.RLock()
 
 
 def get_cache(

@@ -175,13 +175,13 @@ class LFU(_Worth):
         slot.rank = score + log2(_density(slot))
         if len(self._uses) > 2 * horizon:
             left = sorted(self._uses.keys() - self.keys(), key=self._uses.__getitem__)
-            for key in left[: len(left) // 2]:
-                del self._uses[key]
+            for forgotten in left[: len(left) // 2]:
+                del self._uses[forgotten]
 
 
 def _density(slot: Slot) -> float:
     """Seconds that a byte saves at a use."""
-    return (slot.cost or 1.0) / (slot.size or 1)
+    return max(slot.cost or 1.0, 1e-9) / (slot.size or 1)
 
 
 POLICIES: Final[dict[PolicyName, type[LRU]]] = {"lru": LRU, "gdsf": GDSF, "lfu": LFU}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from contextlib import suppress
+from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any
 
 _THERE_ANYWAY = (type, ModuleType, FunctionType, BuiltinFunctionType)
@@ -24,16 +25,22 @@ def deep_size(value: Any) -> int:
     """
     if type(value) is bytes:
         return len(value)
-    total, seen, todo = 0, {}, [value]
+    total, seen, todo = 0, dict[object, Any](), [value]
     while todo:
         item = todo.pop()
-        if id(item) in seen or isinstance(item, _THERE_ANYWAY):
+        mark = _identity(item)
+        if mark in seen or isinstance(item, _THERE_ANYWAY):
             continue
-        seen[id(item)] = item  # held, for a property may have made it on the way and its id could come again
+        seen[mark] = item  # held, for a property may have made it on the way and its id could come again
         size, parts = _own_size(item)
         total += size
         todo += parts
     return total
+
+
+def _identity(item: Any) -> object:
+    """What is the same for one object met twice; torch makes a new one for the same memory each time."""
+    return ("memory", item.data_ptr()) if type(item).__name__ == "UntypedStorage" else id(item)
 
 
 def _own_size(item: Any) -> tuple[int, list[Any]]:
@@ -41,7 +48,11 @@ def _own_size(item: Any) -> tuple[int, list[Any]]:
     if isinstance(item, bytes | bytearray):
         return len(item), []
     kind = type(item)
-    if hasattr(kind, "nbytes"):  # an array, a tensor, a memoryview
+    if hasattr(kind, "untyped_storage"):  # a tensor
+        return 0, [item.untyped_storage()] if str(item.layout) == "torch.strided" else [item._indices(), item._values()]
+    if kind.__name__ == "UntypedStorage":
+        return item.nbytes(), []
+    if isinstance(getattr(kind, "nbytes", None), property | GetSetDescriptorType):  # an array, a tensor, a memoryview
         held = getattr(item, "base", None) if kind is not memoryview else item.obj
         if held is not None and (hasattr(held, "nbytes") or isinstance(held, bytes | bytearray)):
             return 0, [held]
@@ -55,8 +66,8 @@ def _own_size(item: Any) -> tuple[int, list[Any]]:
     elif isinstance(item, list | tuple | set | frozenset | deque):
         parts += item
     for base in kind.__mro__:
-        names = base.__dict__.get("__slots__", ())
-        parts += [
-            getattr(item, name) for name in ((names,) if isinstance(names, str) else names) if hasattr(item, name)
-        ]
+        for slot in vars(base).values():
+            if isinstance(slot, MemberDescriptorType):
+                with suppress(AttributeError):  # not set
+                    parts.append(slot.__get__(item))
     return sys.getsizeof(item), parts

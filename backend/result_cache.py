@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from cache_manager import LRUCache
+from cache_manager import CircularComputationError, LRUCache
 
 T = TypeVar("T")
 _MISSING = object()
@@ -169,7 +169,7 @@ class ResultCache:
         if self.backend == "lru":
             try:
                 return action(self.lru)
-            except _ComputeFailedError:
+            except (_ComputeFailedError, CircularComputationError):
                 raise
             except Exception as error:
                 self._fall_back(error)

@@ -2,6 +2,7 @@
 
 import asyncio
 import enum
+import gc
 import io
 import logging
 import re
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -144,6 +145,17 @@ class TestDigest:
         whole, part = (Image.new("P", (2, 2)) for _ in range(2))
         part.info["transparency"] = 0
         assert digest(whole) != digest(part)
+        clear, solid = (Image.new("P", (1, 1)) for _ in range(2))
+        clear.putpalette(bytes([0, 0, 0, 7]), "RGBA")
+        solid.putpalette(bytes([0, 0, 0, 255]), "RGBA")
+        assert digest(clear) != digest(solid)
+        profiled = Image.new("L", (2, 2))
+        profiled.info["icc_profile"] = b"wide"
+        assert digest(profiled) != digest(Image.new("L", (2, 2)))
+        moving = io.BytesIO()
+        Image.new("RGB", (2, 2), "red").save(moving, "gif", save_all=True, append_images=[Image.new("RGB", (2, 2))])
+        with pytest.raises(UnkeyableError):
+            digest(Image.open(moving))
         red, blue = (Image.new("P", (2, 2)) for _ in range(2))
         red.putpalette([255, 0, 0])
         blue.putpalette([0, 0, 255])
@@ -180,6 +192,46 @@ class TestDigest:
         arrays = [np.array(rows, dtype=object) for rows in (["a", "b"], ["a", "c"], [["a", "b"]], [["a"], ["b"]], [])]
         arrays += [np.empty((0, 2), dtype=object), np.empty((0, 3), dtype=object)]
         assert len({digest(array) for array in arrays}) == len(arrays)
+
+    def test_classes_that_have_died_leave_no_name_behind(self):
+        def make():
+            class Local:
+                def __cache_key__(self):
+                    return 0
+
+            return Local
+
+        names = set()
+        for _ in range(20):
+            names.add(cache_decorator._class_name(make()))
+            gc.collect()
+        assert len(names) == 20
+
+    def test_what_a_subclass_adds_is_not_left_out(self):
+        class More(Options):
+            pass
+
+        @dataclass(eq=False)
+        class Listed(list):
+            x: int = 0
+
+        class Named(Point):
+            pass
+
+        class Number(np.float64):
+            pass
+
+        for value in (More(1), Listed(), Named(1, 2), Number(1)):
+            with pytest.raises(UnkeyableError):
+                digest(value)
+
+    def test_arrays_count_by_the_names_of_their_fields(self):
+        def row(*types):
+            return np.array([(1, 2)], dtype=list(types))
+
+        rows = [row(("a", "O"), ("b", "O")), row(("x", "O"), ("y", "O")), row(("a", "O"), ("b", "i4"))]
+        rows += [row(("a", "O"), ("b", "i8")), row(("a", "i4"), ("b", "i8")), row(("x", "i4"), ("y", "i8"))]
+        assert len({digest(one) for one in rows}) == len(rows)
 
     def test_what_stands_in_a_class_is_found_by_its_name(self):
         assert digest(Outer.Inner) == digest(Outer.Inner) != digest(Outer)
@@ -445,8 +497,32 @@ class TestSync:
         for wrong in (helper, generator, async_generator):
             with pytest.raises(TypeError, match="async def"):
                 cached_result()(wrong)
-        with pytest.raises(TypeError, match="classmethod"):
-            cached_result_sync()(classmethod(helper))
+        for descriptor in (classmethod, staticmethod):
+            with pytest.raises(TypeError, match="classmethod"):
+                cached_result_sync()(descriptor(helper))
+        with pytest.raises(TypeError, match="returns a coroutine"):
+            cached_result_sync(cache=LRUCache())(lambda: coroutine())()
+
+    def test_what_has_no_name_can_be_decorated(self, cache):
+        decorate = cached_result_sync(cache=cache)
+        assert [decorate(partial(lambda n: n, n))() for n in range(3)] == [0, 1, 2]
+
+    def test_arguments_of_any_name(self, cache):
+        function = cached_result_sync(cache=cache)(lambda **named: named)
+        assert function(self=1, key=2, function=3) == {"self": 1, "key": 2, "function": 3}
+        assert function.invalidate(self=1, key=2, function=3) is True
+
+    def test_a_wrapper_that_changes_the_call(self, cache):
+        def inner(a, b=1):
+            return (a, b)
+
+        @wraps(inner)
+        def outer(*args, **kwargs):
+            kwargs.setdefault("b", 2)
+            return inner(*args, **kwargs)
+
+        function = cached_result_sync(cache=cache)(outer)
+        assert (function(1), function(1, b=1)) == ((1, 2), (1, 1))
 
     def test_one_run_for_all_who_ask_at_once(self, cache):
         runs, begun, go = [], threading.Event(), threading.Event()

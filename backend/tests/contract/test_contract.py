@@ -133,6 +133,29 @@ class TestContract:
         fill(cache)
         assert len(cache) == ROOM
 
+    def test_clearing_counts_the_living(self, cache, clock):
+        cache.set("dead", 1, 1.0, ttl_seconds=1)
+        cache.set("living", 1, 1.0)
+        clock.now += 2
+        assert cache.clear() == 1
+        assert (cache.stats["cleared"], cache.stats["expirations"]) == (1, 1)
+
+    def test_without_any_memory_they_leave_for_their_size(self, cache, heard):
+        cache.set("key", 1, 1.0)
+        cache.update_config(max_memory_mb=0)
+        assert heard == [("key", 1, "size")]
+
+    def test_a_key_of_another_type_can_be_cleared_too(self, cache):
+        cache.set(5, 1, 1.0)
+        assert cache.clear() == 1
+
+    def test_numbers_beyond_measure_are_refused(self, cache):
+        for name, bad in (("size_mb", 1e305), ("size_mb", 10**400), ("ttl_seconds", 10**400)):
+            with pytest.raises(ValueError, match=f"^{name} "):
+                cache.set("key", 1, **{name: bad})
+        with pytest.raises(ValueError, match=r"^max_memory_mb "):
+            cache.update_config(max_memory_mb=1e305)
+
     def test_zero_stores_nothing(self, cache):
         fill(cache)
         for zero in ({"max_size": 0}, {"max_memory_mb": 0}):
@@ -272,6 +295,7 @@ class TestContract:
         fill(cache, ROOM + 2)
         cache.clear()
         assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == ROOM + 2
+        assert "on_evict for 'key0' (" in caplog.messages[0]
 
     def test_a_listener_may_use_the_cache(self, ttl, bound, clock):
         cache = LRUCache(*bound, ttl, clock=clock, on_evict=lambda key, value, why: cache.get(key))
@@ -327,6 +351,14 @@ class TestWorth:
             cache.set(f"key{n % 7}", 1, 1.0, cost_seconds=20)
             cache.get(f"key{n % 7}")
         assert "once dear" not in cache
+
+
+@pytest.mark.parametrize("policy", ["gdsf", "lfu"])
+def test_the_smallest_cost_has_a_worth(policy):
+    cache = LRUCache(2, policy=policy)
+    for n in range(3):
+        cache.set(str(n), 1, 1.0, cost_seconds=5e-324)
+    assert len(cache) == 2
 
 
 def test_lfu_remembers_what_has_left(clock):

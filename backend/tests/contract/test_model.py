@@ -66,9 +66,9 @@ class Model:
         for key in sorted(set(self.entries) - self.live()):
             self.leave(key, "expired")
 
-    def shrink(self, count, room):
+    def shrink(self, count, room, limit):
         while len(self.entries) > count or sum(entry[1] for entry in self.entries.values()) > room:
-            reason = "count" if len(self.entries) > count else "size"
+            reason = "count" if len(self.entries) > limit else "size"
             worst = next(iter(self.entries))
             if self.policy != "lru":
                 worst = min(self.entries, key=lambda key: (self.rank[key], self.entries[key][4], key))
@@ -80,7 +80,7 @@ class Model:
         self.leave(key, "replaced")
         if size > self.room or not self.count or not self.room:
             return False
-        self.shrink(self.count - 1, self.room - size)
+        self.shrink(self.count - 1, self.room - size, self.count - 1)
         ttl = self.ttl if ttl is None else ttl
         self.entries[key] = (value, size, inf if ttl is None else self.clock() + ttl, cost or 0.0, self.clock())
         self.uses[key] = 1
@@ -143,6 +143,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(prefix=st.sampled_from(["k1", "k", "x"]))
     def delete_prefix(self, prefix):
+        self.model.expire()
         named = [key for key in self.model.entries if key.startswith(prefix)]
         for key in named:
             self.model.leave(key, "deleted")
@@ -150,6 +151,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule()
     def clear(self):
+        self.model.expire()
         count = len(self.model.entries)
         for key in list(self.model.entries):
             self.model.leave(key, "cleared")
@@ -163,7 +165,7 @@ class Comparison(RuleBasedStateMachine):
     def configure(self, count, room, ttl):
         self.model.count, self.model.room, self.model.ttl = count, room, ttl
         self.model.expire()
-        self.model.shrink(count if room else 0, room)
+        self.model.shrink(count if room else 0, room, count)
         self.cache.update_config(count, room / 1e6, ttl)
 
     @invariant()

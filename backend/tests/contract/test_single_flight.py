@@ -1,7 +1,10 @@
 """One run for all who ask at once: threads, event loops, failures, cancellations, and circles."""
 
 import asyncio
+import contextlib
+import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -42,9 +45,9 @@ def pool():
         yield executor
 
 
-def joined(cache, count):
+def joined(cache, count, key="key"):
     """Return once so many calls wait for the flight of `key`."""
-    future = cache._flights["key"].future
+    future = cache._flights[key].future
     pause = threading.Event()
     for _ in range(1000 * PATIENCE):
         if len(future._condition._waiters) + len(future._done_callbacks) >= count:
@@ -317,7 +320,7 @@ def test_a_plain_wait_must_not_block_the_loop_it_waits_for(cache):
         go = asyncio.Event()
         leader = asyncio.create_task(cache.aget_or_compute("key", go.wait))
         await asyncio.sleep(0)
-        with pytest.raises(CircularComputationError, match=r"^'key' is computed in the event loop that this wait"):
+        with pytest.raises(CircularComputationError, match=r"^'key' needs the event loop that this wait"):
             cache.get_or_compute("key", lambda: 1)
         go.set()
         return await leader
@@ -325,7 +328,95 @@ def test_a_plain_wait_must_not_block_the_loop_it_waits_for(cache):
     assert asyncio.run(main()) is True
 
 
-@pytest.mark.parametrize(("name", "bad"), [("size_mb", -1), ("ttl_seconds", float("nan"))])
+def test_a_wait_that_would_block_a_loop_further_on(cache, pool):
+    """The loop's own thread asks for `b`, which waits for `a`, which that loop computes."""
+
+    async def main():
+        go = asyncio.Event()
+        leader = asyncio.create_task(cache.aget_or_compute("a", go.wait))
+        await asyncio.sleep(0)
+        waits = threading.Event()
+
+        def b():
+            waits.set()
+            return cache.get_or_compute("a", lambda: pytest.fail("is led by the loop"))
+
+        other = pool.submit(cache.get_or_compute, "b", b)
+        await asyncio.to_thread(waits.wait, PATIENCE)
+        await asyncio.to_thread(joined, cache, 1, "a")
+        with pytest.raises(CircularComputationError):
+            cache.get_or_compute("b", lambda: pytest.fail("is led by another thread"))
+        go.set()
+        assert await leader is True
+        return await asyncio.to_thread(other.result, PATIENCE)
+
+    assert asyncio.run(main()) is True
+
+
+def test_one_of_two_who_wait_for_the_same_may_give_up(cache, pool):
+    """Both belong to one computation, which goes on to need what the other waits for."""
+    outcomes = []
+
+    async def b(go):
+        await go.wait()
+        try:
+            return await cache.aget_or_compute("a", lambda: pytest.fail("is under way"))
+        except CircularComputationError as error:
+            outcomes.append(error)
+            return "circle"
+
+    async def a(go):
+        patient = asyncio.create_task(cache.aget_or_compute("b", lambda: b(go)))
+        await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            await cache.aget_or_compute("b", lambda: pytest.fail("is under way"), timeout=0)
+        go.set()
+        return await patient
+
+    async def main():
+        return await cache.aget_or_compute("a", lambda: a(asyncio.Event()))
+
+    assert asyncio.run(asyncio.wait_for(main(), PATIENCE)) == "circle"
+    assert len(outcomes) == 1
+
+
+def test_what_cannot_be_measured_is_delivered(cache, pool, caplog):
+    class Unmeasurable:
+        @property
+        def nbytes(self):
+            raise RuntimeError("no size")
+
+    value = Unmeasurable()
+    assert cache.get_or_compute("key", lambda: value) is value
+    assert "key" not in cache
+    assert caplog.messages == ["the result for 'key' could not be stored"]
+
+
+def test_a_failed_run_is_freed_at_once(cache):
+    class Large:
+        pass
+
+    alive = []
+
+    def fail():
+        large = Large()
+        alive.append(weakref.ref(large))
+        raise ValueError("failed")
+
+    gc.disable()
+    try:
+        for ask in (
+            lambda: cache.get_or_compute("key", fail),
+            lambda: asyncio.run(cache.aget_or_compute("key", lambda: asyncio.to_thread(fail))),
+        ):
+            with contextlib.suppress(ValueError):
+                ask()
+        assert alive[0]() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(("name", "bad"), [("size_mb", -1), ("ttl_seconds", float("nan")), ("timeout", -1)])
 def test_bad_terms_are_refused_before_the_work(cache, name, bad):
     with pytest.raises(ValueError, match=f"^{name} must be finite"):
         cache.get_or_compute("key", lambda: pytest.fail("no work"), **{name: bad})

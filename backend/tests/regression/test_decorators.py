@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
 from cache_decorator import cached_result, cached_result_sync
 from cache_manager import LRUCache, deep_size
@@ -179,7 +180,19 @@ def test_sizes_of_what_is_really_held():
     block, array = bytes(1_000_000), np.zeros(1_000_000, dtype=np.uint8)
     around = [block]
     around.append(around)
+    tensor = torch.zeros(1_000_000, dtype=torch.uint8)
+
+    class Mangled:
+        __slots__ = ("__data",)
+
+        def __init__(self, data):
+            self.__data = data
+
     for value in (
+        Mangled(block),
+        tensor,
+        tensor[:10],
+        [tensor[:10], tensor[10:]],
         block,
         [block, block],
         {"a": block},

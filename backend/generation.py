@@ -159,6 +159,7 @@ class Generation:
             etag=file_key.rpartition(":")[2],
             shape_key=key,
             model=self.model.id,
+            model_note=self.model.note,
             cached=not made,
             mesh=result.mesh,
             timings=timings,

@@ -104,6 +104,7 @@ class Delivery(_Record):
     timings: dict[str, float]
     seconds_saved: float = 0.0
     """What the steps took that the cache answered, less the time of the answer."""
+    model_note: str | None = None
 
 
 class Failure(_Record):

@@ -394,8 +394,14 @@ class OrfeasUnifiedServer:
     def models_info(self) -> dict[str, Any]:
         """`GET /api/models-info`."""
         loaded = self.model.id if self.model else None
+        note = self.model.note if self.model else None
         models = [
-            {**row, "loaded": row["id"] == loaded, "expected_seconds": self.jobs.expected_seconds(row["id"])}
+            {
+                **row,
+                "loaded": row["id"] == loaded,
+                "note": note if row["id"] == loaded else None,
+                "expected_seconds": self.jobs.expected_seconds(row["id"]),
+            }
             for row in registry.available(self.settings.model_path)
         ]
         gpu = _gpu_info()

@@ -148,6 +148,7 @@ def job_status(job: Job, view: dict[str, Any], model: str | None) -> dict[str, A
         "job_type": "3d",
         **body.model_dump(exclude={"job_id"}),
         "model": delivery.model if delivery else model,
+        "model_note": delivery.model_note if delivery else None,
         "cached": delivery.cached if delivery else False,
         "queue_position": view["queue_position"],
         "output_file": delivery.filename if delivery else None,

@@ -125,6 +125,9 @@ class Model(ABC):
     revision: str = ""
     """Names the weights and the algorithm: a change of either must change it. Set once `load` has returned."""
 
+    note: str | None = None
+    """What a user should know of how it runs here, such as that it makes do without a part of itself; set by `load`."""
+
     def __init__(self, path: Path | None = None, device: str = "cpu") -> None:
         """`path`: the user's folder or file of weights; `device`: auto, cpu, cuda, cuda:N or mps."""
         self.path = path

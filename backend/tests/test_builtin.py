@@ -21,8 +21,10 @@ RED = (200, 40, 30)
 
 
 @pytest.fixture(scope="module")
-def model():
+def model(tmp_path_factory):
+    """Without its weights, so that the shapes are known; `test_network.py` has the learned depth."""
     model = BuiltinModel()
+    model._folder = tmp_path_factory.mktemp("no weights")
     model.load()
     return model
 

@@ -1,18 +1,27 @@
-"""The built-in model: silhouette → inflation → two sheets → texture. Nothing to download, one CPU core, deterministic.
+"""The built-in model: silhouette → inflation → learned depth → two sheets → texture.
 
-A learned depth goes on top of this: it replaces `front` and `back` by mid ± thickness, of which the inflation is the
-first guess; the rest stays as it is.
+Nothing to download, runs on the CPU, deterministic. Without its weights the inflation is the shape, and it says so.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.base import Cancelled, EmptyImageError, GenerationCancelledError, Mesh, Model, Progress, ShapeOptions
+from models.builtin.weights import FOLDER
 
+if TYPE_CHECKING:
+    from models.builtin.weights import Weights
+
+log = logging.getLogger(__name__)
+_ALGORITHM = 3
+"""Counts the changes that give another mesh with the same weights."""
 _SHARE_AT, _GRID = 256, (24, 1024)
 
 
@@ -41,25 +50,45 @@ QUALITY = {
 
 
 class BuiltinModel(Model):
-    """Inflates the silhouette and paints it with the picture."""
+    """Inflates the silhouette, corrects that by what a small network sees, and paints it with the picture."""
 
     id = "builtin"
     licence = "built in, MIT"
     reads = frozenset({"image", "quality"})
-    memory_mb = 300
+    memory_mb = 500
     thread_safe = True
+    _folder: Path = FOLDER
+    """Of the weights; another one only in tests."""
+
+    _weights: Weights | None = None
 
     def load(self) -> None:
         """Runs on the CPU, whatever device is asked for: it is done before a GPU would be ready."""
         import cv2  # noqa: F401  (its import takes longer than a small shape)
 
+        from models.builtin import weights
+
         self.device = "cpu"
-        self.revision = "inflation-2"
+        try:
+            self._weights = weights.load(self._folder)
+        except weights.WeightsError as error:
+            self._weights = None
+            self.note = f"shapes are inflated outlines only, without learned depth: {error}"
+            log.warning("the built-in model has no learned depth: %s", error)
+            self.revision = f"inflation-{_ALGORITHM}"
+        else:
+            self.note = None
+            self.revision = f"depth-{_ALGORITHM}-{self._weights.sha256[:16]}"
+
+    def unload(self) -> None:
+        """Let go of the network."""
+        self._weights = None
 
     def generate(
         self, image: NDArray[np.uint8], options: ShapeOptions, progress: Progress, cancelled: Cancelled
     ) -> Mesh:
-        """Each part of the mask becomes a closed surface, twice as thick as it is deep at its middle."""
+        """Each part of the mask becomes a closed surface."""
+        from models.builtin.depth import learned
         from models.builtin.inflation import inflate
         from models.builtin.sheets import two_sheets
         from models.builtin.silhouette import view
@@ -70,6 +99,7 @@ class BuiltinModel(Model):
                 raise GenerationCancelledError
             progress(fraction, name)
 
+        weights = self._weights  # once: `unload` may run meanwhile
         level = QUALITY[min(max(options.quality, 1), 10)]
         stage(0.0, "finding the silhouette")
         window = view(image)
@@ -78,8 +108,12 @@ class BuiltinModel(Model):
             raise EmptyImageError("the object in the picture is too thin or too small to make a shape of")
         stage(0.1, "inflating")
         height = inflate(field)
+        front, back = height, -height
+        if weights is not None:
+            stage(0.35, "estimating depth")
+            front, back = learned(weights, window, height)
         stage(0.5, "building the mesh")
-        sheets = two_sheets(field, height, -height)
+        sheets = two_sheets(field, front, back)
         stage(0.7, "painting")
         size = int(np.clip(np.rint(window.side), 32, level.texture))
         texture = atlas(window.sample(size), window.field(size) > 0)

@@ -1,0 +1,134 @@
+"""Inflation → two learned depth layers on the grid of the mesh, closed at the rim.
+
+The network works on a small square of fixed size, so that every quality gets the same shape. Its layers are continued
+beyond the silhouette before they are enlarged, so that nothing from outside leaks in, and their distance is brought to
+zero at the rim the way the inflation goes to zero: like a root, without a step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.builtin.inflation import Field, inflate
+from models.builtin.texture import spread
+
+if TYPE_CHECKING:
+    from models.builtin.silhouette import View
+    from models.builtin.weights import Weights
+
+_RIM = 0.07
+"""How far in from the rim the layers may be drawn together, in units of half the window's side."""
+
+_STEEPER, _CREASE = 1.2, 12.0
+"""By how much the rim may be steeper than in proportion to the inflation, and how sharp the bend is where it ends:
+together they take less than a hundredth from a thickness that is the inflation's."""
+
+_SOFTENED = 0.7
+"""Standard deviation, in pixels of the network, of the blur that takes its grid out of the surface."""
+
+_DOUBT = (0.5, 0.75)
+"""From the first on the network's own doubt counts, from the second on its correction is dropped."""
+
+_EVEN, _EVEN_COSTS, _EVEN_AT = (0.85, 0.95), 0.7, 160
+"""So does a picture that is even in such a share of its pixels, as logos and icons are: it has no shading to read. The
+most that this takes from the correction, and the pixels along each side at which it is looked for."""
+
+_SETTING = threading.Lock()
+"""Held while torch's number of threads, which the whole process shares, is another."""
+
+
+def learned(weights: Weights, window: View, height: Field) -> tuple[Field, Field]:
+    """(N,N) front and back on the grid of the inflated `height` (N,N)."""
+    import cv2
+
+    size = weights.network.config.size
+    field = window.field(2 * size)
+    small, cover = (
+        np.asarray(cv2.resize(layer, (size, size), interpolation=cv2.INTER_AREA), dtype=np.float64)
+        for layer in (inflate(field), np.clip(field + 0.5, 0, 1))
+    )
+    middle, half, trust = _predicted(weights, window.sample(size)[..., :3], cover, small)
+    trust *= 1 - _EVEN_COSTS * _ramp(_evenness(window.sample(_EVEN_AT)), *_EVEN)
+    middle, half = trust * middle, small + trust * (half - small)
+
+    inside = cover > 0.5
+    middle, half = (_smoothed(layer, inside) for layer in (middle, half))
+    reach = 2 * round(_RIM * size / 2) + 1
+    near = np.ones((reach, reach), np.uint8)
+    highest, thickest = (cv2.dilate(np.where(inside, layer, 0).astype(np.float32), near) for layer in (small, half))
+    steepness = cv2.blur(thickest, (reach, reach)) / np.maximum(cv2.blur(highest, (reach, reach)), 1e-3)
+
+    layers = np.dstack([middle, half, steepness]).astype(np.float32)
+    layers = spread(layers, inside.astype(np.float32))
+    large = np.asarray(cv2.resize(layers, height.shape[::-1], interpolation=cv2.INTER_CUBIC), dtype=np.float64)
+    large = np.asarray(cv2.GaussianBlur(large, (0, 0), max(_SOFTENED * len(height) / size, 0.1)), dtype=np.float64)
+    thickness = _smaller(
+        np.maximum(large[..., 1], 1e-3), _STEEPER * np.maximum(large[..., 2], 0.05) * np.maximum(height, 1e-4)
+    )
+    return large[..., 0] + thickness, large[..., 0] - thickness
+
+
+def _predicted(weights: Weights, rgb: NDArray[np.uint8], cover: Field, height: Field) -> tuple[Field, Field, float]:
+    """(S,S) middle and half thickness, and from 0 to 1 how far the network is to be trusted with this picture."""
+    import torch
+
+    def batch(array: NDArray[np.generic]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None]
+
+    with _one_thread(), torch.inference_mode():
+        found = weights.network(batch(rgb.transpose(2, 0, 1) / 255), batch(cover), batch(height))
+    front, back = (np.asarray(layer[0].numpy(), dtype=np.float64) for layer in (found.front, found.back))
+    doubt = 1 / (1 + np.exp(-float(found.doubt[0])))
+    return (front + back) / 2, (front - back) / 2, 1 - _ramp(doubt, *_DOUBT)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """The work is too small to share, and its sums must not depend on how many threads there are."""
+    import torch
+
+    with _SETTING:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _ramp(value: float, low: float, high: float) -> float:
+    """0 up to `low`, 1 from `high` on."""
+    return float(np.clip((value - low) / (high - low), 0, 1))
+
+
+def _evenness(rgba: NDArray[np.uint8]) -> float:
+    """The share of the inner pixels whose neighbours have their colour, give or take a step of 255."""
+    import cv2
+
+    near = np.ones((3, 3), np.uint8)
+    inside = cv2.erode((rgba[..., 3] > 250).astype(np.uint8), near, iterations=3) > 0
+    rgb = np.ascontiguousarray(rgba[..., :3])
+    steps = (cv2.dilate(rgb, near).astype(np.int16) - cv2.erode(rgb, near)).max(-1)
+    return float((steps[inside] <= 1).mean()) if inside.any() else 0.0
+
+
+def _smoothed(layer: Field, inside: NDArray[np.bool_]) -> Field:
+    """Without the weave of the network's patches, which are as wide as the filter; only what is inside counts."""
+    import cv2
+
+    from models.builtin.network import PATCH
+
+    kernel, weight = (PATCH, PATCH), inside.astype(np.float64)
+    share = np.maximum(cv2.blur(weight, kernel), 1e-6)
+    return np.asarray(cv2.blur(layer * weight, kernel) / share, dtype=np.float64)
+
+
+def _smaller(one: Field, two: Field) -> Field:
+    """A minimum without a crease."""
+    return np.asarray((one**-_CREASE + two**-_CREASE) ** (-1 / _CREASE))

@@ -1,0 +1,143 @@
+"""The network that corrects the inflated depth: picture, mask and inflation in, two depth layers out.
+
+A U-Net (Ronneberger et al., 2015). Its last layers start at zero, so that an untrained one returns the inflation, and
+training can only add to it. Sizes: B pictures of S × S pixels, S a multiple of 24; C channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  (its usual name)
+
+PATCH = 3
+"""Pixels along each side of what the first layer takes as one place: depth is smooth, and this is four times cheaper
+than places of one pixel with the same number of channels."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """The sizes that the weights fit."""
+
+    size: int = 72
+    """S at which it was trained, and at which the built-in model uses it."""
+    widths: tuple[int, ...] = (64, 96, 192, 224)
+    """Channels at S/3, S/6, S/12 and S/24."""
+    blocks: tuple[int, ...] = (1, 2, 2, 2)
+    """Residual blocks at each of these, on the way down and on the way up."""
+    heads: int = 4
+    """Of the attention at the coarsest level."""
+
+
+@dataclass(frozen=True, slots=True)
+class Depths:
+    """What the network sees."""
+
+    front: Tensor
+    """(B,S,S) z of the side towards the viewer, in units of half the window's side; not meant to be read outside."""
+    back: Tensor
+    """(B,S,S) z of the far side, less than `front`."""
+    doubt: Tensor
+    """(B,) the logit of the inflation being the better guess."""
+
+
+class Block(nn.Module):
+    """Two convolutions beside a path that lets everything through."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, width)
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,C,H,W) → the same."""
+        out: Tensor = x + self.second(F.silu(self.first(self.norm(x))))
+        return out
+
+
+class Attention(nn.Module):
+    """Every place looks at every other, so that what belongs together gets one depth."""
+
+    def __init__(self, width: int, heads: int, places: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(8, width)
+        self.place = nn.Parameter(torch.randn(1, width, places, places) * 0.02)
+        self.qkv = nn.Conv2d(width, 3 * width, 1)
+        self.out = nn.Conv2d(width, width, 1)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,C,H,W) → the same."""
+        b, c, h, w = x.shape
+        place = F.interpolate(self.place, (h, w), mode="bilinear") if self.place.shape[-1] != w else self.place
+        qkv = self.qkv(self.norm(x) + place).reshape(b, 3, self.heads, c // self.heads, h * w)
+        q, k, v = qkv.transpose(3, 4).unbind(1)  # each (B, heads, HW, C/heads)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(b, c, h, w)
+        out: Tensor = x + self.out(mixed)
+        return out
+
+
+class DepthNetwork(nn.Module):
+    """Corrects the inflation."""
+
+    def __init__(self, config: NetworkConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or NetworkConfig()
+        widths, levels = config.widths, list(zip(config.widths, config.blocks, strict=True))
+        self.stem = nn.Conv2d(PATCH**2 * 7, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(nn.Sequential(*(Block(width) for _ in range(n))) for width, n in levels)
+        self.pool = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
+        coarsest = config.size // (PATCH << len(widths) - 1)
+        self.middle = nn.Sequential(Attention(widths[-1], config.heads, coarsest), Block(widths[-1]))
+        self.lift = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
+        self.join = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in widths[:-1])
+        self.up = nn.ModuleList(nn.Sequential(*(Block(width) for _ in range(n))) for width, n in levels[:-1])
+        self.norm = nn.GroupNorm(8, widths[0])
+        self.local = nn.Conv2d(widths[0], 2 * PATCH**2, 3, padding=1)
+        self.whole = nn.Sequential(
+            nn.LayerNorm(2 * widths[-1]), nn.Linear(2 * widths[-1], 128), nn.SiLU(), nn.Linear(128, 6)
+        )
+        for last in (*self.local.parameters(), *self.whole[3].parameters()):
+            nn.init.zeros_(last)
+
+    def forward(self, picture: Tensor, mask: Tensor, height: Tensor) -> Depths:
+        """(B,3,S,S) sRGB in 0..1, (B,S,S) covered share of each pixel, (B,S,S) half thickness of the inflation."""
+        b, size, _ = mask.shape
+        axis = (torch.arange(size, device=mask.device, dtype=mask.dtype) + 0.5) * (2 / size) - 1
+        x, y = axis.expand(b, size, size), -axis[:, None].expand(b, size, size)
+        seen = (picture - 0.5) * mask[:, None]  # nothing of the background
+        image = torch.cat([seen, torch.stack([mask, 2 * height, x, y], 1)], 1)  # (B,7,S,S)
+        feature = self.stem(F.pixel_unshuffle(image, PATCH))  # (B,C0,S/3,S/3)
+
+        kept = []
+        for level, blocks in enumerate(self.down):
+            feature = blocks(self.pool[level - 1](feature) if level else feature)  # (B,Ci,S/(3·2^i),S/(3·2^i))
+            kept.append(feature)
+        feature = self.middle(feature)
+        pooled = torch.cat([feature.mean((2, 3)), feature.amax((2, 3))], 1)  # (B,2·C3)
+        whole = self.whole(pooled).to(mask.dtype)[..., None, None]  # (B,6,1,1)
+        for level in range(len(self.up) - 1, -1, -1):
+            raised = F.interpolate(self.lift[level](feature), scale_factor=2.0, mode="nearest")
+            feature = self.up[level](self.join[level](torch.cat([raised, kept[level]], 1)))
+        local = F.pixel_shuffle(self.local(F.silu(self.norm(feature))), PATCH).to(mask.dtype)  # (B,2,S,S)
+
+        tilt = whole[:, 0] * x + whole[:, 1] * y + whole[:, 2]
+        middle = local[:, 0] + tilt
+        half = thicker(height, local[:, 1] + whole[:, 3] + whole[:, 4] * height)
+        return Depths(middle + half, middle - half, whole[:, 5, 0, 0])
+
+
+_BEND = 5.0
+"""How sharply a thickness that would be negative turns to zero."""
+
+
+def thicker(height: Tensor, by: Tensor) -> Tensor:
+    """The half thickness plus a correction, kept above 0: a softplus that leaves `height` alone where `by` is 0."""
+    bent = height.clamp(min=0.005) * _BEND
+    return F.softplus(bent + torch.log(-torch.expm1(-bent)) + _BEND * by) / _BEND

@@ -1,0 +1,57 @@
+"""The network's weights: a file of float16 tensors, and a manifest that says what they are and how they were made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from models.builtin.network import DepthNetwork
+
+FOLDER = Path(__file__).parent
+WEIGHTS, MANIFEST = "depth.safetensors", "depth.json"
+
+
+class WeightsError(RuntimeError):
+    """There is no network to be had; the text tells a user why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A network that is ready to run, and the SHA-256 of the file that it came from."""
+
+    network: DepthNetwork
+    sha256: str
+
+
+def load(folder: Path = FOLDER) -> Weights:
+    """Read, check and assemble; WeightsError when anything is missing or not as the manifest says."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        data = (folder / WEIGHTS).read_bytes()
+        config, expected = manifest["config"], manifest["sha256"]
+    except FileNotFoundError as error:
+        raise WeightsError(f"{Path(error.filename).name} is missing") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"the weights or {MANIFEST} cannot be read: {type(error).__name__}") from error
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != expected:
+        raise WeightsError(f"{WEIGHTS} is damaged: its SHA-256 is not the one in {MANIFEST}")
+    try:
+        import safetensors.torch
+        import torch
+
+        from models.builtin.network import DepthNetwork, NetworkConfig
+    except ImportError as error:
+        raise WeightsError(f"{error.name} is not installed") from error
+    try:
+        sizes: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+        network = DepthNetwork(NetworkConfig(**sizes))
+        tensors = safetensors.torch.load(data)
+        network.load_state_dict({name: tensor.to(torch.float32) for name, tensor in tensors.items()})
+    except (RuntimeError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        raise WeightsError(f"{WEIGHTS} does not fit the network of this version: {type(error).__name__}") from error
+    return Weights(network.eval().requires_grad_(False), sha256)

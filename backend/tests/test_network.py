@@ -1,0 +1,222 @@
+"""The learned depth: the network, its weights, what happens without them, and that nothing it says opens the mesh."""
+
+import hashlib
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+from test_builtin import assert_sound, cut_out, disc, drawn, made, mug, random_alpha, ring, two_parts
+
+import main
+from models.builtin import weights
+from models.builtin.model import BuiltinModel
+from models.builtin.network import DepthNetwork, NetworkConfig, thicker
+from settings import load_settings
+
+SMALL = NetworkConfig(size=48, widths=(16, 16, 24, 32), blocks=(1, 1, 1, 1))
+
+
+def write_weights(folder, network, **manifest):
+    """What `training/export.py` writes, as far as the model reads it."""
+    data = safetensors.torch.save({name: tensor.half() for name, tensor in network.state_dict().items()})
+    folder.mkdir(exist_ok=True)
+    (folder / weights.WEIGHTS).write_bytes(data)
+    config = {name: getattr(network.config, name) for name in NetworkConfig.__slots__}
+    about = {"config": config, "sha256": hashlib.sha256(data).hexdigest(), **manifest}
+    (folder / weights.MANIFEST).write_text(json.dumps(about))
+    return folder
+
+
+def wild_network(strength, config=SMALL):
+    """A network that says anything: the model must make a sound mesh of it all the same."""
+    torch.manual_seed(3)
+    network = DepthNetwork(config)
+    with torch.no_grad():
+        for parameter in network.local.parameters():
+            parameter.normal_(0, strength)
+    return network
+
+
+def model_in(folder):
+    model = BuiltinModel()
+    model._folder = folder
+    model.load()
+    return model
+
+
+@pytest.fixture(scope="module")
+def wild(tmp_path_factory):
+    return model_in(write_weights(tmp_path_factory.mktemp("wild") / "weights", wild_network(0.3)))
+
+
+@pytest.fixture
+def shipped():
+    model = BuiltinModel()
+    model.load()
+    return model
+
+
+class TestNetwork:
+    def inputs(self, size, count=2):
+        torch.manual_seed(0)
+        mask = torch.zeros(count, size, size)
+        mask[:, 4:-4, 8:-8] = 1
+        return torch.rand(count, 3, size, size), mask, torch.rand(count, size, size) * mask
+
+    def test_an_untrained_one_returns_the_inflation(self):
+        picture, mask, height = self.inputs(48)
+        found = DepthNetwork(SMALL)(picture, mask, height)
+        inside = height > 0.01
+        assert torch.allclose(found.front[inside], height[inside], atol=1e-4)
+        assert torch.allclose(found.back[inside], -height[inside], atol=1e-4)
+
+    @pytest.mark.parametrize("size", [48, 72, 96])
+    def test_any_multiple_of_24_will_do(self, size):
+        found = wild_network(0.1)(*self.inputs(size))
+        assert found.front.shape == found.back.shape == (2, size, size)
+        assert found.doubt.shape == (2,)
+
+    def test_the_front_is_never_behind_the_back(self):
+        found = wild_network(2.0)(*self.inputs(48))
+        assert (found.front >= found.back).all()
+
+    def test_the_background_is_not_seen(self):
+        picture, mask, height = self.inputs(48)
+        network = wild_network(0.5)
+        other = torch.where(mask[:, None] > 0, picture, 1 - picture)
+        assert torch.equal(network(picture, mask, height).front, network(other, mask, height).front)
+
+    def test_a_correction_of_nothing_changes_nothing(self):
+        height = torch.linspace(0.01, 1, 50)
+        assert torch.allclose(thicker(height, torch.zeros(50)), height, atol=1e-5)
+        assert (thicker(height, torch.full((50,), -5.0)) >= 0).all()
+
+    def test_it_learns(self):
+        """A few steps towards another depth: half of the way at least."""
+        picture, mask, height = self.inputs(48)
+        torch.manual_seed(1)
+        network = DepthNetwork(SMALL)
+        optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+        losses = []
+        for _ in range(25):
+            found = network(picture, mask, height)
+            loss = ((found.front - 0.7).abs() * mask).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0] / 2
+
+
+class TestSoundness:
+    @pytest.mark.parametrize("quality", [1, 5])
+    @pytest.mark.parametrize(("draw_on", "euler"), [(disc, 2), (ring, 0), (mug, 0), (two_parts, 4)])
+    def test_closed_with_a_handle_for_each_hole(self, wild, draw_on, euler, quality):
+        found = assert_sound(made(wild, cut_out(drawn(draw_on)), quality))
+        assert found.euler_number == euler
+
+    @pytest.mark.parametrize("kind", ["noise", "chequers", "holes", "glass", "gradient"])
+    def test_any_mask_gives_a_closed_mesh(self, wild, kind):
+        assert_sound(made(wild, cut_out(random_alpha(kind)), 4))
+
+    @pytest.mark.parametrize("shape", [(1, 1), (1, 900), (900, 1), (40, 60)])
+    def test_a_mask_that_fills_the_picture(self, wild, shape):
+        assert assert_sound(made(wild, cut_out(np.full(shape, 255)), 3)).euler_number == 2
+
+    @pytest.mark.parametrize("which", ["wild", "shipped"])
+    def test_no_step_at_the_silhouette(self, which, request):
+        """Half of the thickness is reached no closer to the rim than a ball would reach it, give or take a little."""
+        model = request.getfixturevalue(which)
+        mesh = made(model, cut_out(drawn(disc)), 6)
+        front, back = np.split(mesh.vertices.astype(float), 2)
+        plane = mesh.uv[: len(front)] * (4, 2) - 1
+        from_rim = 0.85 - np.linalg.norm(plane, axis=1)
+        thickness = front[:, 2] - back[:, 2]
+        at_rim = thickness[from_rim < 0.004]
+        assert len(at_rim) > 100
+        assert np.median(at_rim) < 0.35 * np.median(thickness[(from_rim > 0.1) & (from_rim < 0.2)])
+
+    def test_quality_changes_the_detail_not_the_shape(self, tmp_path):
+        model = model_in(write_weights(tmp_path / "weights", wild_network(0.05)))
+        low, high = (made(model, cut_out(drawn(mug)), quality) for quality in (2, 6))
+        assert np.ptp(low.vertices, axis=0) == pytest.approx(np.ptp(high.vertices, axis=0), rel=0.1)
+
+    def test_same_picture_same_bytes_from_any_thread(self, wild):
+        rgba = cut_out(drawn(mug))
+        expected = made(wild, rgba).to_bytes()
+        with ThreadPoolExecutor(3) as pool:
+            assert all(mesh.to_bytes() == expected for mesh in pool.map(lambda _: made(wild, rgba), range(4)))
+        again = model_in(wild._folder)
+        assert made(again, rgba).to_bytes() == expected
+
+
+class TestFallback:
+    def damage(self, folder, how):
+        file, manifest = folder / weights.WEIGHTS, folder / weights.MANIFEST
+        data = file.read_bytes()
+        if how == "one bit":
+            file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        elif how == "cut short":
+            file.write_bytes(data[: len(data) // 2])
+        elif how == "empty":
+            file.write_bytes(b"")
+        elif how == "no weights":
+            file.unlink()
+        elif how == "no manifest":
+            manifest.unlink()
+        elif how == "torn manifest":
+            manifest.write_text('{"sha256": "')
+        else:
+            file.write_bytes(b"not tensors at all")
+            about = json.loads(manifest.read_text())
+            manifest.write_text(json.dumps({**about, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}))
+
+    KINDS = ("one bit", "cut short", "empty", "no weights", "no manifest", "torn manifest", "not tensors")
+
+    @pytest.mark.parametrize("how", KINDS)
+    def test_missing_or_damaged_weights_leave_the_inflation(self, how, tmp_path):
+        folder = write_weights(tmp_path / "weights", wild_network(0.3))
+        whole = model_in(folder)
+        assert whole.note is None
+        self.damage(folder, how)
+        model = model_in(folder)
+        assert "without learned depth" in model.note
+        assert model.revision.startswith("inflation-")
+        assert model.revision != whole.revision
+        bare = model_in(tmp_path / "nothing")
+        rgba = cut_out(drawn(mug))
+        assert made(model, rgba).to_bytes() == made(bare, rgba).to_bytes() != made(whole, rgba).to_bytes()
+
+    def test_weights_of_another_network_leave_the_inflation(self, tmp_path):
+        folder = write_weights(tmp_path / "weights", wild_network(0.3), config={"widths": [8, 8, 8, 8]})
+        assert "does not fit" in model_in(folder).note
+
+    def test_the_revision_follows_the_weights(self, tmp_path):
+        one, two = (write_weights(tmp_path / str(s), wild_network(s)) for s in (0.1, 0.2))
+        assert model_in(one).revision != model_in(two).revision
+        shutil.copytree(one, tmp_path / "copy")
+        assert model_in(tmp_path / "copy").revision == model_in(one).revision
+
+    def test_models_info_and_the_job_say_so(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(BuiltinModel, "_folder", tmp_path / "nothing")
+        server = main.OrfeasUnifiedServer(load_settings({"DATA_DIR": str(tmp_path / "data")}))
+        server.load_model()
+        client = server.app.test_client()
+        try:
+            row = next(row for row in client.get("/api/models-info").json["models"] if row["id"] == "builtin")
+            assert row["available"] is True
+            assert "without learned depth" in row["note"]
+            Image.fromarray(cut_out(drawn(disc, 64))).save(tmp_path / "disc.png")
+            with (tmp_path / "disc.png").open("rb") as picture:
+                job = client.post("/api/generate-3d", data={"image": (picture, "disc.png"), "quality": "1"}).json
+            while job["status"] not in ("completed", "failed"):
+                job = client.get(f"/api/job-status/{job['job_id']}?wait=10").json
+            assert job["status"] == "completed", job["error"]
+            assert "without learned depth" in job["model_note"]
+        finally:
+            server.close()

@@ -1,12 +1,16 @@
 """Measure the shapes of a model on pictures whose true shape is known.
 
     python benchmarks/shape_quality.py --eval DIR [--meshes FOLDER] [--model builtin] [--quality 7]
+    python benchmarks/shape_quality.py --paired 320 [--extra-meshes DIR --sources 0 8] [--quality 4]
 
 DIR holds `pictures/NAME.png`, `truth/NAME.npz` and a `score.py` with `score(trimesh, truth) -> dict`, whose numbers are
 printed: higher `cam_f` and lower `cam_cd` are better. Each picture goes the way of a request, through the project's own
 code: decode, foreground, model, finish. `ms` is the time from the file's bytes to a textured GLB in memory, `check` is
 the shape as the model returned it: closed, wound alike, and its Euler characteristic (2 for each part, −2 for each
 hole through it).
+
+`--paired` needs no pictures: it renders shapes that training never saw and compares the built-in model with and without
+its network on each (`shape_pairs.py`).
 """
 
 from __future__ import annotations
@@ -35,12 +39,21 @@ COLUMNS = ("cam_cd", "cam_f0.1", "cam_f0.05", "icp_f0.1")
 def main() -> None:
     """Print a row for each picture and their mean."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--eval", type=Path, required=True, metavar="DIR")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--eval", type=Path, metavar="DIR")
+    what.add_argument("--paired", type=int, metavar="N", help="on how many made-up shapes")
+    parser.add_argument("--extra-meshes", type=Path, metavar="DIR", help="with --paired: real meshes as well")
+    parser.add_argument("--sources", type=int, nargs="*", default=[0, 8], help="of them, those held out of training")
     parser.add_argument("--meshes", type=Path, metavar="FOLDER", help="write the finished meshes there as GLB")
     parser.add_argument("--model", default="builtin")
     parser.add_argument("--model-path", type=Path)
     parser.add_argument("--quality", type=int, default=7)
     options = parser.parse_args()
+    if options.paired:
+        import shape_pairs
+
+        shape_pairs.run(options.paired, options.quality, options.extra_meshes, options.sources)
+        return
 
     scorer = _module(options.eval / "score.py")
     model = registry.create(options.model, options.model_path, "auto")

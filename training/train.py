@@ -23,6 +23,7 @@ import data
 import validate
 from lighting import Batch
 from losses import loss
+from models.builtin import weights
 from models.builtin.network import DepthNetwork, NetworkConfig
 
 _AVERAGED = 4
@@ -33,6 +34,7 @@ def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="where everything is written")
+    parser.add_argument("--start", type=Path, metavar="DIR", help="weights to begin from, such as the shipped ones")
     parser.add_argument("--minutes", type=float, default=60, help="how long this call trains")
     parser.add_argument("--total-minutes", type=float, help="over all calls, for the learning rate; default: --minutes")
     parser.add_argument("--extra-meshes", type=Path, metavar="DIR", help="real meshes, see corpus.py; optional")
@@ -77,6 +79,9 @@ def main() -> None:
         optimizer.load_state_dict(saved["optimizer"])
         state = saved["state"]
         print(f"going on after {state['minutes']:.1f} minutes, {state['views']} views")
+    elif args.start:
+        network.load_state_dict(weights.load(args.start).network.state_dict())
+        average.load_state_dict(network.state_dict())
     forward = torch.compile(network, dynamic=False) if args.compile else network
 
     source = data.Source(args.extra_meshes, tuple(args.hold_out), args.extra_share)
@@ -89,7 +94,7 @@ def main() -> None:
     settings = {
         name: value if isinstance(value, int | float | list) else str(value) for name, value in vars(args).items()
     }
-    for place in ("run", "extra_meshes"):
+    for place in ("run", "start", "extra_meshes"):
         settings[place] = Path(settings[place]).name
     slow, fast = ([p.data for p in each.parameters()] for each in (average, network))
     began, clock = state["minutes"], Clock(args.device, args.threads)

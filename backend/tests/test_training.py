@@ -23,7 +23,7 @@ import render  # noqa: E402
 import solids  # noqa: E402
 from models.builtin.network import DepthNetwork, NetworkConfig  # noqa: E402
 from models.builtin.sheets import CAMERA  # noqa: E402
-from models.builtin.weights import load  # noqa: E402
+from models.builtin.weights import FOLDER, load  # noqa: E402
 
 
 def seen(solid, turned=None, seed=0):
@@ -187,7 +187,7 @@ def test_one_command_trains_resumes_and_exports(tmp_path):
         return done.stdout
 
     short = ("--minutes", "0.03", "--batch", "8", "--checks", "4", "--pool", "2", "--device", "cpu")
-    first = command("train.py", *short)
+    first = command("train.py", "--start", str(FOLDER), *short)
     assert "going on" not in first
     assert "going on after" in command("train.py", *short)
     report = tmp_path / "run" / "report"

@@ -102,6 +102,31 @@ def test_the_whole_line_with_the_keyboard_alone(visitor):
     visitor.expect("#open-cache").to_be_focused()
 
 
+def test_the_focus_goes_on_with_the_work(directed):
+    page, client = directed
+    press = page.page.keyboard.press
+    page["#sample"].focus()
+    press("Enter")
+    page.expect("#make").to_be_focused()
+    client.conductor.hold = True
+    press("Enter")
+    page.expect("#cancel").to_be_focused()
+    client.conductor.next_run()
+    page.expect("#stages li[data-state=now]").to_contain_text("Building")
+    press("Enter")
+    page.expect("#make").to_be_focused()
+    page.choose(("two.png", fresh_png()))
+    page.expect("#rows li[data-state=ready]").to_have_count(1)
+    page["#rows .tool >> nth=0"].focus()
+    press("Enter")
+    page.expect("#rows .row").to_be_focused()
+    page.expect("#live").to_contain_text("was removed")
+    page["#rows .tool"].focus()
+    press("Enter")
+    page.expect("#choose").to_be_focused()
+    page.assert_quiet()
+
+
 def test_whatever_has_the_focus_shows_it(visitor):
     seen = set()
     for _ in range(60):

@@ -209,10 +209,10 @@ def parse(body_type: type[Body], data: Any) -> Body:
 
 # The validator's words are for programmers; these stand beside a field of the page, too.
 _PLAIN = {
-    "greater_than": "must be a number, more than {gt:,}",
-    "greater_than_equal": "must be a number, {ge:,} or more",
-    "less_than": "must be a number, less than {lt:,}",
-    "less_than_equal": "must be a number, {le:,} or less",
+    "greater_than": "must be a number, more than {gt:,.15g}",
+    "greater_than_equal": "must be a number, {ge:,.15g} or more",
+    "less_than": "must be a number, less than {lt:,.15g}",
+    "less_than_equal": "must be a number, {le:,.15g} or less",
     "finite_number": "must be a finite number",
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",

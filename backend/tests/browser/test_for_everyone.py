@@ -157,6 +157,38 @@ def test_the_theme_follows_the_system_until_it_is_chosen(chromium, server):
         assert page.page.evaluate(ground) == light
 
 
+def test_a_browser_that_keeps_nothing_and_draws_nothing_in_3d_makes_models_all_the_same(chromium, server):
+    with visit(chromium, server.address) as page:
+        page.page.add_init_script(
+            """for (const area of ["localStorage", "sessionStorage"]) {
+                Object.defineProperty(window, area, { get() { throw new DOMException("no", "SecurityError"); } });
+            }
+            const { getContext } = HTMLCanvasElement.prototype;
+            HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
+                return kind === "webgl2" ? null : getContext.call(this, kind, ...more);
+            };"""
+        )
+        page.open()
+        page["#theme"].click()
+        page["#quality"].fill("1")
+        page.choose(("one.png", fresh_png()))
+        page.wait_until_sent()
+        page["#make"].click()
+        page.expect("#result").to_be_visible()
+        page["#snapshot"].click()
+        page.expect("#toast").to_contain_text("no 3D view")
+        page.assert_quiet()
+
+
+def test_the_icons_are_in_the_page(visitor):
+    """A lost server cannot give them."""
+    visitor.choose(("one.png", fresh_png()))
+    visitor.wait_until_sent()
+    hrefs = visitor.page.evaluate("[...document.querySelectorAll('use')].map((each) => each.getAttribute('href'))")
+    assert hrefs
+    assert visitor.page.evaluate("hrefs => hrefs.every((href) => document.querySelector(`symbol${href}`))", hrefs)
+
+
 def test_less_motion_where_that_is_wished(visitor):
     lively = """() => [...document.querySelectorAll("*")].filter((each) => {
         const style = getComputedStyle(each);

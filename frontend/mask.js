@@ -20,6 +20,8 @@ export class Mask {
     this.canvas = byId("mask");
     this.layer = null;
     this.editing = false;
+    this.turn = 0;  // of looking for the object
+    this.looking = false;
     this.cursor = [0.5, 0.5];
     this.listen();
   }
@@ -60,6 +62,10 @@ export class Mask {
     const other = this.picture && this.picture !== picture;
     if (other && this.editing && this.layer?.past.length) this.picture.draft = this.layer;
     this.picture = picture;
+    if (!same) {
+      this.turn++;  // what is still being looked for is not for this one
+      this.looking = false;
+    }
     byId("stage").hidden = !picture;
     if (!picture) return this.edit(false);
     if (!picture.jobId) byId("mask-note").textContent = "";
@@ -70,7 +76,7 @@ export class Mask {
     byId("mask-auto").hidden = !picture.mask;
     byId("mask-idle").hidden = this.editing || !picture.jobId;
     byId("no-preview").textContent = picture.phase === "failed" ? "There is nothing to show of this file." : NO_PREVIEW;
-    if (same && this.layer) return;
+    if (same && (this.layer || this.looking)) return;
     this.edit(false);
     this.layer = null;
     this.paint();
@@ -94,24 +100,26 @@ export class Mask {
   }
 
   async find() {
-    const { picture } = this, { jobId } = picture;
+    const { picture } = this, { jobId } = picture, turn = ++this.turn;
+    this.looking = true;
     const note = byId("mask-note");
     note.textContent = "Looking for the object…";
     byId("mask-edit").disabled = true;
     try {
       const found = await patiently(() => blob(`/api/jobs/${jobId}/mask?remove_background=${this.background()}`));
       const image = await createImageBitmap(found);
-      if (this.picture !== picture || picture.jobId !== jobId) return;
+      if (this.turn !== turn) return;  // a later one would replace the strokes made since
       this.layer = new MaskLayer(image);
       note.textContent = picture.mask ? "Your own mask decides what the object is."
         : byId("photo").hidden ? NO_PREVIEW : this.layer.doubtful ? DOUBTFUL : "";
       byId("mask-edit").disabled = false;
     } catch (error) {
-      if (this.picture !== picture) return;
+      if (this.turn !== turn) return;
       this.layer = null;
       note.textContent = explain(error);
       this.offerBlank(error);
     }
+    this.looking = false;
     this.paint();
   }
 

@@ -110,8 +110,7 @@ export class Mask {
       const image = await createImageBitmap(found);
       if (this.turn !== turn) return;  // a later one would replace the strokes made since
       this.layer = new MaskLayer(image);
-      note.textContent = picture.mask ? "Your own mask decides what the object is."
-        : byId("photo").hidden ? NO_PREVIEW : this.layer.doubtful ? DOUBTFUL : "";
+      this.showFound();
       byId("mask-edit").disabled = false;
     } catch (error) {
       if (this.turn !== turn) return;
@@ -121,6 +120,11 @@ export class Mask {
     }
     this.looking = false;
     this.paint();
+  }
+
+  showFound() {
+    byId("mask-note").textContent = this.picture.mask ? "Your own mask decides what the object is."
+      : byId("photo").hidden ? NO_PREVIEW : this.layer.doubtful ? DOUBTFUL : "";
   }
 
   /** Nothing was found: let the user paint it from nothing. */
@@ -144,7 +148,8 @@ export class Mask {
   }
 
   leave() {
-    this.layer?.reset();
+    this.layer.reset();
+    this.showFound();
     this.edit(false);
     byId("mask-edit").focus();
   }

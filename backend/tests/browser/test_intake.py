@@ -84,6 +84,7 @@ def test_all_strokes_are_left_and_others_wait_while_another_picture_is_looked_at
     visitor.expect("#mask-undo").to_be_enabled()
     visitor["#mask-drop"].click()
     visitor.expect("#mask-tools").to_be_hidden()
+    visitor.expect("#mask-note").to_be_empty()
     assert (abs(visitor.pixels("#mask") - untouched) > 12).mean() < 0.001
 
 

@@ -149,7 +149,7 @@ export class Mask {
 
   leave() {
     this.layer.reset();
-    this.showFound();
+    if (!this.layer.empty) this.showFound();  // else the note says why nothing was found
     this.edit(false);
     byId("mask-edit").focus();
   }

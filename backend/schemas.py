@@ -202,9 +202,32 @@ def parse(body_type: type[Body], data: Any) -> Body:
     try:
         return body_type.model_validate(data)
     except ValidationError as error:
-        details = {_field_path(e["loc"]): e["msg"].removeprefix("Value error, ") for e in error.errors()}
+        details = {_field_path(e["loc"]): _plain(e["type"], e.get("ctx", {}), e["msg"]) for e in error.errors()}
         message = "; ".join(f"{field}: {text}" for field, text in details.items())
         raise RequestError(400, "bad_request", message, details) from None
+
+
+# The validator's words are for programmers; these stand beside a field of the page, too.
+_PLAIN = {
+    "greater_than": "must be a number, more than {gt:,.15g}",
+    "greater_than_equal": "must be a number, {ge:,.15g} or more",
+    "less_than": "must be a number, less than {lt:,.15g}",
+    "less_than_equal": "must be a number, {le:,.15g} or less",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be a text",
+    "string_too_long": "must have at most {max_length:,} characters",
+    "literal_error": "must be {expected}",
+    "missing": "is missing",
+}
+_PLAIN |= dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number")
+_PLAIN |= dict.fromkeys(("float_type", "float_parsing"), "must be a number")
+
+
+def _plain(kind: str, context: Mapping[str, Any], said: str) -> str:
+    """What is wrong with a field; `said` by the validator where there is no plainer word."""
+    return _PLAIN[kind].format(**context) if kind in _PLAIN else said.removeprefix("Value error, ")
 
 
 def _field_path(loc: tuple[int | str, ...]) -> str:

@@ -1,5 +1,7 @@
 // Requests to the server: JSON in and out, the API key, and what happens when nobody answers.
 
+import { tab } from "./store.js";
+
 const KEY = "orfeas.key";
 const GIVE_UP_AFTER = 3;
 
@@ -24,12 +26,12 @@ export function onKeyNeeded(ask) {
   askForKey = ask;
 }
 
-export const hasKey = () => Boolean(sessionStorage.getItem(KEY));
+export const hasKey = () => Boolean(tab.get(KEY));
 
-/** The answer, whatever its kind; ApiError for a refusal, ServerLostError for none. */
-export async function request(method, path, { json, body, signal } = {}) {
+/** The answer, whatever its kind; ApiError for a refusal, ServerLostError for none. `quiet`: ask for no key. */
+export async function request(method, path, { json, body, signal, quiet } = {}) {
   const headers = {};
-  const key = sessionStorage.getItem(KEY);
+  const key = tab.get(KEY);
   if (key) headers["X-API-Key"] = key;
   if (json !== undefined) headers["Content-Type"] = "application/json";
   let response;
@@ -43,15 +45,15 @@ export async function request(method, path, { json, body, signal } = {}) {
   }
   setLost(false);
   if (response.ok) return response;
-  if (response.status === 401) return withNewKey(key, () => request(method, path, { json, body, signal }));
+  if (response.status === 401 && !quiet) return withNewKey(key, () => request(method, path, { json, body, signal }));
   throw new ApiError(response.status, await response.json().catch(() => ({})));
 }
 
 async function withNewKey(used, again) {
-  if (sessionStorage.getItem(KEY) === used) {  // else another request has asked in the meantime
+  if (tab.get(KEY) === used) {  // else another request has asked in the meantime
     const given = await askForKey(Boolean(used));
     if (!given) throw new ApiError(401, { error: "this server needs a key", code: "unauthorized" });
-    sessionStorage.setItem(KEY, given);
+    tab.set(KEY, given);
   }
   return again();
 }

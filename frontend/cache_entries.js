@@ -16,9 +16,9 @@ export class CacheEntries {
     byId("entries-on").addEventListener("click", () => this.load(this.offset + PAGE));
   }
 
-  async load(offset = this.offset) {
-    const { entries, total } = await get(`/api/cache/entries?limit=${PAGE}&offset=${Math.max(0, offset)}`);
-    if (!entries.length && offset > 0) return this.load(offset - PAGE);
+  async load(offset = this.offset, options = {}) {
+    const { entries, total } = await get(`/api/cache/entries?limit=${PAGE}&offset=${Math.max(0, offset)}`, options);
+    if (!entries.length && offset > 0) return this.load(offset - PAGE, options);
     this.offset = Math.max(0, offset);
     const rows = entries.map((entry) => this.row(entry)), focused = document.activeElement?.dataset.key;
     const none = el("tr", {}, el("td", { colSpan: 5, className: "hint" }, "Nothing is cached."));

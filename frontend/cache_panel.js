@@ -10,6 +10,8 @@ import { count, explain, seconds } from "./words.js";
 
 const OPEN_MS = 2000, CLOSED_MS = 15_000;
 const KEEP = 600;
+/** Nobody pressed anything: no reason to ask for a key. */
+const QUIET = { quiet: true };
 
 export class CachePanel {
   constructor() {
@@ -43,18 +45,18 @@ export class CachePanel {
 
   async tick() {
     clearTimeout(this.timer);
-    if (!document.hidden) await (this.dialog.open ? this.refresh() : this.sample()).catch(() => {});
+    if (!document.hidden) await (this.dialog.open ? this.refresh(QUIET) : this.sample(QUIET)).catch(() => {});
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.tick(), this.dialog.open ? OPEN_MS : CLOSED_MS);
   }
 
-  async refresh() {
-    await this.sample();
-    await this.entries.load();
+  async refresh(options) {
+    await this.sample(options);
+    await this.entries.load(undefined, options);
   }
 
-  async sample() {
-    const { stats, cache_enabled: enabled, backend, fallback_reason: fallback } = await get("/api/cache/stats");
+  async sample(options) {
+    const { stats, cache_enabled: enabled, backend, fallback_reason: fallback } = await get("/api/cache/stats", options);
     this.samples.push({ time: Date.now(), stats });
     if (this.samples.length > KEEP) this.samples.splice(1, 1);
     byId("cache-rate").textContent = stats.hits + stats.misses ? `${Math.round(stats.hit_rate_percent)} %` : "";
@@ -105,7 +107,6 @@ export class CachePanel {
     try {
       tell((await post("/api/cache/clear", {})).message);
       await this.refresh();
-      await this.entries.load();
     } catch (error) {
       tell(explain(error));
     }

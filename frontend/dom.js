@@ -15,13 +15,13 @@ export function el(name, properties = {}, ...children) {
   return made;
 }
 
-/** An icon of icons.svg; the text beside it says what it means. */
-export function icon(name) {
+/** An icon of the page; the text beside it says what it means. */
+function icon(name) {
   const space = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(space, "svg"), use = document.createElementNS(space, "use");
   svg.setAttribute("class", "icon");
   svg.setAttribute("aria-hidden", "true");
-  use.setAttribute("href", `icons.svg#${name}`);
+  use.setAttribute("href", `#icon-${name}`);
   svg.append(use);
   return svg;
 }

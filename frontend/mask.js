@@ -10,6 +10,7 @@ const VEIL = [24, 20, 18], RIM = [255, 122, 66];
 const KEY_STEP = 0.02;
 const SHOWING = "What the server takes for the object";
 const EDITING = "Mask: arrow keys move the brush, Space paints, A adds, X removes, U undoes";
+const DOUBTFUL = "Much of the picture is taken as the object; correct it with the brush.";
 const NO_PREVIEW = "This browser cannot show the picture. The server can read it all the same.";
 
 export class Mask {
@@ -19,6 +20,8 @@ export class Mask {
     this.canvas = byId("mask");
     this.layer = null;
     this.editing = false;
+    this.turn = 0;  // of looking for the object
+    this.looking = false;
     this.cursor = [0.5, 0.5];
     this.listen();
   }
@@ -56,9 +59,16 @@ export class Mask {
   /** Look at another picture, or at none. */
   show(picture) {
     const same = this.picture === picture && this.shownJob === picture?.jobId;
+    const other = this.picture && this.picture !== picture;
+    if (other && this.editing && this.layer?.past.length) this.picture.draft = this.layer;
     this.picture = picture;
+    if (!same) {
+      this.turn++;  // what is still being looked for is not for this one
+      this.looking = false;
+    }
     byId("stage").hidden = !picture;
-    if (!picture) return;
+    if (!picture) return this.edit(false);
+    if (!picture.jobId) byId("mask-note").textContent = "";
     if (picture.url && byId("photo").getAttribute("src") !== picture.url) {
       byId("photo").src = picture.url;
       byId("photo").alt = `Your picture: ${picture.name}`;
@@ -66,12 +76,22 @@ export class Mask {
     byId("mask-auto").hidden = !picture.mask;
     byId("mask-idle").hidden = this.editing || !picture.jobId;
     byId("no-preview").textContent = picture.phase === "failed" ? "There is nothing to show of this file." : NO_PREVIEW;
-    if (same && this.layer) return;
+    if (same && (this.layer || this.looking)) return;
     this.edit(false);
     this.layer = null;
     this.paint();
     this.shownJob = picture.jobId;
-    if (picture.jobId) this.find();
+    if (picture.draft) this.takeUp(picture);
+    else if (picture.jobId) this.find();
+  }
+
+  /** Another picture was looked at in the middle of the strokes: go on with them. */
+  takeUp(picture) {
+    this.layer = picture.draft;
+    picture.draft = null;
+    byId("mask-edit").disabled = false;
+    byId("mask-note").textContent = "Your strokes are not in force yet: use the mask or leave it.";
+    this.edit(true, false);
   }
 
   showPhoto(works) {
@@ -80,24 +100,31 @@ export class Mask {
   }
 
   async find() {
-    const { picture } = this, { jobId } = picture;
+    const { picture } = this, { jobId } = picture, turn = ++this.turn;
+    this.looking = true;
     const note = byId("mask-note");
     note.textContent = "Looking for the object…";
     byId("mask-edit").disabled = true;
     try {
       const found = await patiently(() => blob(`/api/jobs/${jobId}/mask?remove_background=${this.background()}`));
       const image = await createImageBitmap(found);
-      if (this.picture !== picture || picture.jobId !== jobId) return;
+      if (this.turn !== turn) return;  // a later one would replace the strokes made since
       this.layer = new MaskLayer(image);
-      note.textContent = picture.mask ? "Your own mask decides what the object is." : byId("photo").hidden ? NO_PREVIEW : "";
+      this.showFound();
       byId("mask-edit").disabled = false;
     } catch (error) {
-      if (this.picture !== picture) return;
+      if (this.turn !== turn) return;
       this.layer = null;
       note.textContent = explain(error);
       this.offerBlank(error);
     }
+    this.looking = false;
     this.paint();
+  }
+
+  showFound() {
+    byId("mask-note").textContent = this.picture.mask ? "Your own mask decides what the object is."
+      : byId("photo").hidden ? NO_PREVIEW : this.layer.doubtful ? DOUBTFUL : "";
   }
 
   /** Nothing was found: let the user paint it from nothing. */
@@ -105,10 +132,11 @@ export class Mask {
     const photo = byId("photo");
     if (error.code !== "empty_image" || !photo.naturalWidth) return;
     this.layer = new MaskLayer(blank(photo.naturalWidth, photo.naturalHeight));
+    this.choose("add");  // there is nothing to remove
     byId("mask-edit").disabled = false;
   }
 
-  edit(on) {
+  edit(on, focus = on) {
     this.editing = on;
     byId("mask-tools").hidden = !on;
     byId("mask-idle").hidden = on || !this.picture?.jobId;
@@ -116,11 +144,12 @@ export class Mask {
     this.canvas.tabIndex = on ? 0 : -1;
     this.canvas.setAttribute("aria-label", on ? EDITING : SHOWING);
     this.paint();
-    if (on) this.canvas.focus({ preventScroll: true });
+    if (focus) this.canvas.focus({ preventScroll: true });
   }
 
   leave() {
-    while (this.layer?.past.length) this.layer.undo();
+    this.layer.reset();
+    if (!this.layer.empty) this.showFound();  // else the note says why nothing was found
     this.edit(false);
     byId("mask-edit").focus();
   }
@@ -152,7 +181,8 @@ export class Mask {
         if (!(await this.pictures.send(picture))) return;
       } else if (mask) await patiently(() => put(`/api/jobs/${picture.jobId}/mask`, mask));
       else await patiently(() => remove(`/api/jobs/${picture.jobId}/mask`));
-      picture.phase = picture.phase === "done" ? "ready" : picture.phase;
+      if (["done", "failed", "cancelled"].includes(picture.phase)) picture.phase = "ready";
+      picture.error = null;  // it was about the mask before
       this.layer = null;
       this.edit(false);
       this.shownJob = null;
@@ -179,6 +209,10 @@ export class Mask {
     return Number(byId("brush-size").value) / 100 * Math.max(this.layer.width, this.layer.height) / 2;
   }
 
+  choose(brush) {
+    document.querySelector(`[name=brush][value=${brush}]`).checked = true;
+  }
+
   get adding() {
     return document.querySelector("[name=brush]:checked").value === "add";
   }
@@ -202,7 +236,7 @@ export class Mask {
       this.last = [this.cursor[0] * this.layer.width, this.cursor[1] * this.layer.height];
       this.draw(this.last);
       this.last = null;
-    } else if (brush) document.querySelector(`[name=brush][value=${brush}]`).checked = true;
+    } else if (brush) this.choose(brush);
     else if (event.key.toLowerCase() === "u") this.undo();
     else if (event.key === "Escape") this.leave();
     else return;

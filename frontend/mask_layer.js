@@ -2,9 +2,11 @@
 
 const LONGEST = 1024;
 const KEEP_UNDO = 24;
+/** Shares of the picture and of its rim that one object rarely takes. */
+const MOST_INSIDE = 0.8, MOST_ON_RIM = 0.4;
 
 export class MaskLayer {
-  /** `picture` gives the proportions; `found` is the mask as a grey picture. */
+  /** `found` is the mask as a grey picture: white is the object. */
   constructor(found) {
     const scale = Math.min(1, LONGEST / Math.max(found.width, found.height));
     this.width = Math.max(1, Math.round(found.width * scale));
@@ -14,6 +16,7 @@ export class MaskLayer {
     const { data } = pen.getImageData(0, 0, this.width, this.height);
     this.values = new Uint8Array(this.width * this.height);
     for (let i = 0; i < this.values.length; i++) this.values[i] = data[4 * i];
+    this.found = this.values.slice();
     this.past = [];
   }
 
@@ -21,9 +24,18 @@ export class MaskLayer {
     return new OffscreenCanvas(this.width, this.height).getContext("2d", { willReadFrequently: true });
   }
 
-  /** Share of the picture that is the object. */
-  get share() {
-    return this.values.reduce((sum, value) => sum + (value > 127), 0) / this.values.length;
+  /** Whether so much is the object that some of the background must be part of it. */
+  get doubtful() {
+    const { width, height, values } = this;
+    let inside = 0, onRim = 0;
+    for (let y = 0, i = 0; y < height; y++) {
+      for (let x = 0; x < width; x++, i++) {
+        if (values[i] <= 127) continue;
+        inside++;
+        if (x === 0 || y === 0 || x === width - 1 || y === height - 1) onRim++;
+      }
+    }
+    return inside > MOST_INSIDE * values.length || onRim > MOST_ON_RIM * 2 * (width + height);
   }
 
   get empty() {
@@ -37,6 +49,12 @@ export class MaskLayer {
 
   undo() {
     if (this.past.length) this.values = this.past.pop();
+  }
+
+  /** Back to what was found, however many strokes ago. */
+  reset() {
+    this.values = this.found.slice();
+    this.past = [];
   }
 
   /** A stroke from one point to another, in pixels of the layer. */

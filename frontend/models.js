@@ -30,6 +30,11 @@ export class Models {
     return this.loaded;
   }
 
+  /** Nothing is known: say why instead of waiting. */
+  fail(text) {
+    if (!this.loaded) byId("models").replaceChildren(el("legend", {}, "Model"), el("p", { className: "error" }, text));
+  }
+
   showQuality() {
     const quality = Number(byId("quality").value);
     const expected = this.expected(quality);

@@ -1,6 +1,7 @@
 // The form: what is asked for, remembered from visit to visit, checked before it is sent.
 
 import { byId } from "./dom.js";
+import { visits } from "./store.js";
 import { millimetres } from "./words.js";
 
 const KEY = "orfeas.options";
@@ -20,7 +21,7 @@ export class Options {
     this.fill({ ...DEFAULTS, ...remembered() });
     this.form.addEventListener("input", () => {
       this.clearErrors();
-      localStorage.setItem(KEY, JSON.stringify(this.values()));
+      visits.set(KEY, JSON.stringify(this.values()));
       this.showSize();
       onChange();
     });
@@ -135,7 +136,7 @@ export class Options {
 
 function remembered() {
   try {
-    return JSON.parse(localStorage.getItem(KEY)) ?? {};
+    return JSON.parse(visits.get(KEY)) ?? {};
   } catch {
     return {};
   }

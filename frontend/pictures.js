@@ -2,9 +2,12 @@
 // kept in the address, the others in the tab, so that a reload loses nothing.
 
 import { ApiError, blob, get, patiently, put, remove, request } from "./api.js";
+import { tab } from "./store.js";
 import { explain } from "./words.js";
 
 const TABLE = "orfeas.table";
+/** Sending it once more would end in the same way. */
+const NO_PICTURE = new Set(["bad_image", "not_an_image", "too_large", "bad_request"]);
 const ACTIVE = new Set(["queued", "initializing", "processing", "generating_3d"]);
 
 class Picture {
@@ -17,6 +20,7 @@ class Picture {
     this.result = null;  // the status of the last model that was made
     this.phase = "sending";  // or ready, starting, active, done, failed, cancelled
     this.error = null;
+    this.refused = false;  // the server takes no such file
     this.mask = null;  // a Blob: the user's own
   }
 
@@ -25,7 +29,7 @@ class Picture {
   }
 }
 
-/** Events: `change` with the picture in `detail` (null: the list itself), `select`. */
+/** Events: `change` with the picture in `detail` (null: the list itself), `select`, and `file` once that of the current one is here. */
 export class Pictures extends EventTarget {
   list = [];
   current = null;
@@ -44,7 +48,7 @@ export class Pictures extends EventTarget {
   keep() {
     const id = this.current?.jobId;
     history.replaceState(null, "", id ? `#job=${id}` : location.pathname + location.search);
-    sessionStorage.setItem(TABLE, JSON.stringify(this.list.map((each) => each.jobId).filter(Boolean)));
+    tab.set(TABLE, JSON.stringify(this.list.map((each) => each.jobId).filter(Boolean)));
   }
 
   /** Put files on the table, show the first, and send them one after the other. */
@@ -74,6 +78,7 @@ export class Pictures extends EventTarget {
     } catch (error) {
       picture.phase = "failed";
       picture.error = explain(error);
+      picture.refused = !picture.jobId && NO_PICTURE.has(error.code);
     }
     this.keep();
     this.changed(picture);
@@ -105,7 +110,7 @@ export class Pictures extends EventTarget {
   /** What was on the table before the reload, with the address's job in front of the viewer. */
   async restore() {
     const wanted = new URLSearchParams(location.hash.slice(1)).get("job");
-    const ids = new Set(JSON.parse(sessionStorage.getItem(TABLE) ?? "[]"));
+    const ids = new Set(JSON.parse(tab.get(TABLE) ?? "[]"));
     if (wanted) ids.add(wanted);
     let missing = false;
     for (const id of ids) {

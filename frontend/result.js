@@ -1,10 +1,11 @@
 // What was made: its measures, what they mean for printing, the files, and how to ask for the same again.
 
 import { ApiError, hasKey, size } from "./api.js";
-import { curlCommands } from "./curl.js";
+import { curlCommand, curlNeeds } from "./curl.js";
 import { byId, el } from "./dom.js";
 import { download, estimates, filename, link, path } from "./files.js";
 import { say, tell } from "./notices.js";
+import { visits } from "./store.js";
 import { bytes, count, explain, FORMATS, seconds, sizes, volume } from "./words.js";
 
 const KEY = "orfeas.format";
@@ -17,12 +18,12 @@ const OPEN = [
 export class Result {
   constructor() {
     this.job = null;
-    this.format = FORMATS[localStorage.getItem(KEY)] ? localStorage.getItem(KEY) : "stl";
+    this.format = FORMATS[visits.get(KEY)] ? visits.get(KEY) : "stl";
     this.outputs = {};
     byId("formats").append(...Object.keys(FORMATS).map((format) => this.choice(format)));
     byId("formats").addEventListener("change", (event) => {
       this.format = event.target.value;
-      localStorage.setItem(KEY, this.format);
+      visits.set(KEY, this.format);
       this.showFormat();
     });
     byId("download").addEventListener("click", (event) => {
@@ -82,9 +83,8 @@ export class Result {
     if (!job) return;
     byId("download").href = link(job, format);
     byId("download").download = filename(job, format);
-    byId("curl").textContent = curlCommands(job, format).join("\n");
-    byId("curl-note").textContent = "The first line asks for the same again, the second waits for it, the third saves the file."
-      + (hasKey() ? " Set ORFEAS_API_KEY in the terminal first." : "");
+    byId("curl").textContent = curlCommand(job, format);
+    byId("curl-note").textContent = curlNeeds(job);
     const label = (known) => {
       byId("download-text").textContent = `Download ${format.toUpperCase()}${known ? ` · ${known}` : ""}`;
     };
@@ -100,15 +100,15 @@ export class Result {
   }
 
   async copy() {
-    const text = curlCommands(this.job, this.format).join("\n");
+    const text = curlCommand(this.job, this.format);
     try {
       await navigator.clipboard.writeText(text);
-      say("The curl commands are in the clipboard.");
+      say("The curl command is in the clipboard.");
       flash(byId("copy-curl"), "Copied");
     } catch {
       byId("curl").closest("details").open = true;
       getSelection().selectAllChildren(byId("curl"));
-      tell("This browser does not let the page copy. The commands are selected: copy them with Ctrl C.");
+      tell("This browser does not let the page copy. The command is selected: copy it with Ctrl C.");
     }
   }
 }

@@ -1,6 +1,7 @@
 // The list of pictures: a row each with its thumbnail, what is happening to it, and a way to be rid of it.
 
 import { byId, el, iconButton } from "./dom.js";
+import { say } from "./notices.js";
 import { roughly, seconds, sizes } from "./words.js";
 
 export class Rows {
@@ -14,7 +15,13 @@ export class Rows {
   render() {
     const { list } = this.pictures;
     for (const picture of this.rows.keys()) if (!list.includes(picture)) this.rows.delete(picture);
-    byId("rows").replaceChildren(...list.map((picture) => this.row(picture).item));
+    const shown = byId("rows"), items = list.map((picture) => this.row(picture).item);
+    // An element that is put in again loses the focus.
+    if (items.length !== shown.children.length || items.some((item, i) => item !== shown.children[i])) {
+      const focused = document.activeElement;
+      shown.replaceChildren(...items);
+      if (shown.contains(focused)) focused.focus({ preventScroll: true });
+    }
     list.forEach((picture) => this.update(picture));
   }
 
@@ -56,7 +63,13 @@ export class Rows {
 
   drop(picture) {
     if (picture.busy) this.jobs.cancel(picture);
-    else this.pictures.remove(picture);
+    else {
+      const { list } = this.pictures, at = list.indexOf(picture);
+      this.pictures.remove(picture);
+      const next = list[Math.min(at, list.length - 1)];
+      (next ? this.row(next).open : byId("choose")).focus();
+      say(`${picture.name} was removed from the list.`);
+    }
   }
 }
 

@@ -5,6 +5,7 @@ import { CachePanel } from "./cache_panel.js";
 import { showHealth, watchConnection } from "./connection.js";
 import { byId } from "./dom.js";
 import { path } from "./files.js";
+import { keepingFocus } from "./focus.js";
 import { History } from "./history.js";
 import { setUpIntake } from "./intake.js";
 import { Jobs } from "./jobs.js";
@@ -38,7 +39,12 @@ new Rows(pictures, jobs);
 const history = new History(openPast, forgetPast);
 
 async function refreshModels() {
-  options.setReads((await models.refresh())?.reads ?? []);
+  try {
+    options.setReads((await models.refresh())?.reads ?? []);
+  } catch (error) {
+    models.fail(explain(error));
+    throw error;
+  }
 }
 
 /** What the viewer shows: the file's address, so that the same is not loaded twice. */
@@ -72,19 +78,21 @@ byId("cancel").addEventListener("click", () => jobs.cancel(pictures.current).cat
 function toMake() {
   const waiting = pictures.list.filter((each) => each.phase === "ready" && !each.result && each !== pictures.current);
   const { current } = pictures;
-  return [...(current && !current.busy && current.phase !== "sending" ? [current] : []), ...waiting];
+  return [...(current && !current.busy && !current.refused && current.phase !== "sending" ? [current] : []), ...waiting];
 }
 
 function showButton() {
   const { current } = pictures, button = byId("make"), ready = toMake();
-  const made = current?.result && ready.length === 1;
+  const made = current?.result && current.phase === "done" && ready.length === 1;
   button.disabled = !ready.length;
-  const again = made ? "Make it again" : ["failed", "cancelled"].includes(current?.phase) ? "Try again" : "Make the model";
+  const stuck = ["failed", "cancelled"].includes(current?.phase) && !current.refused;
+  const again = made ? "Make it again" : stuck ? "Try again" : "Make the model";
   button.textContent = ready.length > 1 ? `Make ${ready.length} models` : again;
   const note = !current ? "Choose a picture first."
     : current.phase === "sending" ? "Sending the picture…"
       : current.busy ? "Working on it."
-        : current.error ?? (made ? "Another size takes no new shape." : "");
+        : current.error ?? (made ? "Another size takes no new shape."
+          : current.phase === "ready" && current.result ? "The mask has changed: make the model anew." : "");
   byId("make-note").textContent = note;
   byId("make-note").classList.toggle("error", Boolean(current?.error));
 }
@@ -97,7 +105,7 @@ function showPicture() {
   mask.show(current);
   progress.show(current);
   result.show(current);
-  options.setProportions(current?.result?.mesh.extents_mm ?? null);
+  options.setProportions(current?.phase === "done" ? current.result.mesh.extents_mm : null);
   showButton();
 }
 
@@ -118,8 +126,7 @@ async function showModel() {
 }
 
 pictures.addEventListener("change", ({ detail }) => {
-  if (!detail || detail === pictures.current) showPicture();
-  else showButton();
+  keepingFocus(!detail || detail === pictures.current ? showPicture : showButton);
 });
 pictures.addEventListener("select", () => showModel());
 pictures.addEventListener("file", () => showPicture());
@@ -170,4 +177,5 @@ async function begin() {
 addEventListener("hashchange", () => location.reload());  // another job's address was entered
 connection.addEventListener("back", () => refreshModels().catch(() => {}));
 showPicture();
+models.showQuality();
 begin().catch((error) => tell(explain(error)));

@@ -1,10 +1,12 @@
 // Dark or light: as the system has it, or as chosen here. Runs before the page is first drawn.
 
+import { visits } from "./store.js";
+
 const KEY = "orfeas.theme";
 const NEXT = { system: "light", light: "dark", dark: "system" };
 const NAMES = { system: "System theme", light: "Light theme", dark: "Dark theme" };
 
-let theme = NEXT[localStorage.getItem(KEY)] ? localStorage.getItem(KEY) : "system";
+let theme = NEXT[visits.get(KEY)] ? visits.get(KEY) : "system";
 
 function apply() {
   if (theme === "system") delete document.documentElement.dataset.theme;
@@ -21,7 +23,7 @@ export function setUpTheme(button, label) {
   };
   button.addEventListener("click", () => {
     theme = NEXT[theme];
-    localStorage.setItem(KEY, theme);
+    visits.set(KEY, theme);
     apply();
     show();
   });

@@ -19,6 +19,7 @@ export class View {
       this.viewer = { supported: false };
       console.warn(error);
     }
+    for (const id of ["tool-snapshot", "snapshot"]) byId(id).addEventListener("click", () => this.snapshot());
     if (!this.viewer.supported) {
       byId("viewer").hidden = true;
       this.say(NO_WEBGL2, false);
@@ -34,7 +35,6 @@ export class View {
     byId("tool-grid").addEventListener("click", () => this.viewer.key("g"));
     byId("tool-rotate").addEventListener("click", () => this.viewer.key("r"));
     byId("tool-fit").addEventListener("click", () => this.viewer.fit());
-    for (const id of ["tool-snapshot", "snapshot"]) byId(id).addEventListener("click", () => this.snapshot());
     this.update();
   }
 
@@ -89,7 +89,7 @@ export class View {
   }
 
   async snapshot() {
-    const picture = await this.viewer.snapshot?.();
+    const picture = this.viewer.supported && await this.viewer.snapshot();
     if (picture) saveBlob(picture, `${this.name}.png`);
     else tell("There is no 3D view to save.");
   }

@@ -1,6 +1,6 @@
 // The camera that orbits a target: where it is, what it sees, and how it comes to another place.
 
-export const FIELD_OF_VIEW = 28 * Math.PI / 180;
+const FIELD_OF_VIEW = 28 * Math.PI / 180;
 const HOME = { yaw: 0.55, pitch: 0.28 };
 const STEEPEST = 1.54;
 

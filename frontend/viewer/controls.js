@@ -3,7 +3,7 @@
 const TURN = 0.0075;
 const KEY_TURN = 0.12;
 
-/** `moves`: orbit, pan, zoom, fit, reset, and `key(letter)` → true when the letter meant something. */
+/** `moves`: orbit, pan, zoom, reset, and `key(letter)` → true when the letter meant something. */
 export function attachControls(canvas, moves) {
   const pointers = new Map();
   let gap = 0;

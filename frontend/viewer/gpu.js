@@ -1,6 +1,6 @@
 // WebGL2 plumbing: programs, buffers of a model, textures, render targets.
 
-export const SLOTS = { position: 0, normal: 1, uv: 2, colour: 3 };
+const SLOTS = { position: 0, normal: 1, uv: 2, colour: 3 };
 
 /** A linked program, and for each of its uniforms a function that sets it. */
 export function program(gl, { vertex, fragment }) {

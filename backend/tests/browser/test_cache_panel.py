@@ -25,7 +25,7 @@ def test_the_panel_shows_edits_refuses_deletes_pages_and_clears(panel, server):
         good = panel[f"#{field}"].input_value()
         panel[f"#{field}"].fill(bad)
         panel["#save-limits"].click()
-        panel.expect(f"#{field}-error").not_to_be_empty()
+        panel.expect(f"#{field}-error").to_have_text(re.compile(r"^must be a number(, 0 or more)?\.$"))
         panel.expect(f"#{field}").to_be_focused()
         panel.expect(f"#{field}").to_have_attribute("aria-invalid", "true")
         panel[f"#{field}"].fill(good)

@@ -102,6 +102,31 @@ def test_the_whole_line_with_the_keyboard_alone(visitor):
     visitor.expect("#open-cache").to_be_focused()
 
 
+def test_the_focus_goes_on_with_the_work(directed):
+    page, client = directed
+    press = page.page.keyboard.press
+    page["#sample"].focus()
+    press("Enter")
+    page.expect("#make").to_be_focused()
+    client.conductor.hold = True
+    press("Enter")
+    page.expect("#cancel").to_be_focused()
+    client.conductor.next_run()
+    page.expect("#stages li[data-state=now]").to_contain_text("Building")
+    press("Enter")
+    page.expect("#make").to_be_focused()
+    page.choose(("two.png", fresh_png()))
+    page.expect("#rows li[data-state=ready]").to_have_count(1)
+    page["#rows .tool >> nth=0"].focus()
+    press("Enter")
+    page.expect("#rows .row").to_be_focused()
+    page.expect("#live").to_contain_text("was removed")
+    page["#rows .tool"].focus()
+    press("Enter")
+    page.expect("#choose").to_be_focused()
+    page.assert_quiet()
+
+
 def test_whatever_has_the_focus_shows_it(visitor):
     seen = set()
     for _ in range(60):
@@ -130,6 +155,38 @@ def test_the_theme_follows_the_system_until_it_is_chosen(chromium, server):
         assert page.page.evaluate(ground) == dark
         page["#theme"].click()
         assert page.page.evaluate(ground) == light
+
+
+def test_a_browser_that_keeps_nothing_and_draws_nothing_in_3d_makes_models_all_the_same(chromium, server):
+    with visit(chromium, server.address) as page:
+        page.page.add_init_script(
+            """for (const area of ["localStorage", "sessionStorage"]) {
+                Object.defineProperty(window, area, { get() { throw new DOMException("no", "SecurityError"); } });
+            }
+            const { getContext } = HTMLCanvasElement.prototype;
+            HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
+                return kind === "webgl2" ? null : getContext.call(this, kind, ...more);
+            };"""
+        )
+        page.open()
+        page["#theme"].click()
+        page["#quality"].fill("1")
+        page.choose(("one.png", fresh_png()))
+        page.wait_until_sent()
+        page["#make"].click()
+        page.expect("#result").to_be_visible()
+        page["#snapshot"].click()
+        page.expect("#toast").to_contain_text("no 3D view")
+        page.assert_quiet()
+
+
+def test_the_icons_are_in_the_page(visitor):
+    """A lost server cannot give them."""
+    visitor.choose(("one.png", fresh_png()))
+    visitor.wait_until_sent()
+    hrefs = visitor.page.evaluate("[...document.querySelectorAll('use')].map((each) => each.getAttribute('href'))")
+    assert hrefs
+    assert visitor.page.evaluate("hrefs => hrefs.every((href) => document.querySelector(`symbol${href}`))", hrefs)
 
 
 def test_less_motion_where_that_is_wished(visitor):

@@ -54,6 +54,64 @@ def test_what_is_no_picture_is_refused_with_what_to_do_next(visitor):
     visitor.complaints.clear()  # Chromium logs every answer from 400 up
 
 
+def test_what_is_no_picture_is_not_counted_and_shows_no_other_note(visitor):
+    visitor.choose(("one.png", fresh_png()))
+    visitor.wait_until_sent()
+    visitor.choose(("notes.txt", b"not a picture"))
+    visitor.expect("#make-note").to_contain_text("Save it as PNG or JPEG")
+    visitor.expect("#make").to_have_text("Make the model")
+    visitor.expect("#mask-note").to_be_empty()
+    visitor["#rows .row >> nth=0"].click()
+    visitor.expect("#make").to_have_text("Make the model")
+    visitor.complaints.clear()
+
+
+def test_all_strokes_are_left_and_others_wait_while_another_picture_is_looked_at(visitor):
+    visitor.choose(("one.png", fresh_png()), ("two.png", fresh_png()))
+    visitor.expect("#rows li[data-state=ready]").to_have_count(2)
+    visitor.wait_until_sent()
+    untouched = visitor.pixels("#mask")
+    visitor["#mask-edit"].click()
+    press = visitor.page.keyboard.press
+    press("x")
+    for i in range(30):  # more than can be undone one by one
+        press("ArrowRight" if i % 2 else "ArrowDown")
+        press("Space")
+    visitor["#rows .row >> nth=1"].click()
+    visitor.expect("#mask-tools").to_be_hidden()
+    visitor["#rows .row >> nth=0"].click()
+    visitor.expect("#mask-tools").to_be_visible()
+    visitor.expect("#mask-undo").to_be_enabled()
+    visitor["#mask-drop"].click()
+    visitor.expect("#mask-tools").to_be_hidden()
+    visitor.expect("#mask-note").to_be_empty()
+    assert (abs(visitor.pixels("#mask") - untouched) > 12).mean() < 0.001
+
+
+def test_a_mask_painted_where_nothing_was_found_ends_the_error_and_another_asks_for_a_new_model(visitor):
+    visitor["#quality"].fill("1")
+    visitor.choose(("flat.png", encode(Image.new("RGB", (120, 90), (120, 120, 120)))))
+    visitor.wait_until_sent()
+    visitor["#make"].click()
+    visitor.expect("#make-note.error").to_be_visible()
+    note, side = visitor["#make-note"].bounding_box(), visitor[".side"].bounding_box()
+    assert note["y"] + note["height"] <= side["y"] + side["height"]
+    for key in ("Space", "ArrowLeft"):
+        visitor["#mask-edit"].click()
+        visitor.expect("[name=brush][value=add]").to_be_checked()
+        visitor.page.keyboard.press(key)
+        visitor.page.keyboard.press("Space")
+        visitor["#mask-use"].click()
+        visitor.expect("#mask-auto").to_be_visible()
+        visitor.expect("#make-note.error").to_have_count(0)
+        visitor.expect("#make").to_have_text("Make the model")
+        if key == "Space":
+            visitor.make()
+            visitor.expect("#make").to_have_text("Make it again")
+    visitor.expect("#make-note").to_contain_text("The mask has changed")
+    visitor.complaints.clear()
+
+
 def test_the_mask_is_painted_used_and_taken_back(visitor):
     visitor.choose(("cup.png", fresh_png()))
     visitor.wait_until_sent()

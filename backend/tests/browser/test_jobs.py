@@ -130,3 +130,17 @@ def test_a_server_with_a_key_asks_for_it_once_and_everything_works(chromium, tmp
         assert len(data) > 84
         assert re.search("ORFEAS_API_KEY", page["#curl"].text_content())
         assert "open-sesame" not in page.page.content()
+
+
+def test_a_key_that_is_not_given_is_not_asked_for_by_itself(chromium, tmp_path):
+    with running_server(tmp_path, ORFEAS_API_KEY="open-sesame") as client, visit(chromium, client.address) as page:
+        page.page.clock.install()
+        page.page.goto(client.address)
+        page["#key-no"].click()
+        page.expect("#models").to_contain_text("needs a key")
+        page.expect("#quality-word").not_to_be_empty()
+        with page.page.expect_response("**/api/cache/stats"):
+            page.page.clock.run_for(20_000)
+        page.expect("#key").to_be_hidden()
+        page["#open-cache"].click()
+        page.expect("#key").to_be_visible()

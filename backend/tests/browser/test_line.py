@@ -2,7 +2,7 @@
 
 import io
 import re
-import shlex
+import shutil
 import subprocess
 
 import numpy as np
@@ -23,7 +23,8 @@ def prepared(visitor, data=None, quality=3):
 def made(chromium, server):
     """One page with a result, for the tests that only look at it or go on from it."""
     with visit(chromium, server.address) as page:
-        prepared(page.open())
+        page.picture = fresh_png()
+        prepared(page.open(), page.picture)
         page.make()
         yield page
         page.assert_quiet()
@@ -69,19 +70,20 @@ def test_every_format_says_its_size_and_can_be_read_by_trimesh(made):
         assert max(mesh.extents) == pytest.approx(0.1 if format == "glb" else 100, rel=1e-3)
 
 
-def test_the_copied_curl_commands_repeat_the_request(made, tmp_path):
+def test_the_copied_curl_command_repeats_the_request_or_fails(made, tmp_path):
     made.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     made["[name=download-format][value=stl]"].check()
     made["#copy-curl"].click()
     made.expect("#copy-curl").to_have_text("Copied")
-    commands = made.page.evaluate("navigator.clipboard.readText()")
-    assert commands.count("curl ") == 3
-    answers = [
-        subprocess.run(shlex.split(line), cwd=tmp_path, capture_output=True, text=True, check=True)
-        for line in commands.splitlines()
-    ]
-    assert '"cached":true' in answers[0].stdout
-    assert '"quality":3' in answers[0].stdout
+    made.expect("#curl-note").to_contain_text("my cup.png")
+    command = made.page.evaluate("navigator.clipboard.readText()")
+    bash = shutil.which("bash")
+    refused = subprocess.run([bash, "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert not list(tmp_path.iterdir())
+
+    (tmp_path / "my cup.png").write_bytes(made.picture)
+    subprocess.run([bash, "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert trimesh.load(tmp_path / "model.stl").is_watertight
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Download, Page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the tests of the page need playwright")
+sync_api.expect.set_options(timeout=PATIENCE * 1000)
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",

@@ -99,6 +99,7 @@ def test_a_mask_painted_where_nothing_was_found_ends_the_error_and_another_asks_
     for key in ("Space", "ArrowLeft"):
         visitor["#mask-edit"].click()
         visitor.expect("[name=brush][value=add]").to_be_checked()
+        visitor.expect("#mask").to_be_focused()
         visitor.page.keyboard.press(key)
         visitor.page.keyboard.press("Space")
         visitor["#mask-use"].click()

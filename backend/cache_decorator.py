@@ -14,9 +14,9 @@
 The key is the SHA-256 of the function's name and its arguments as the function receives them, so that positional,
 keyword and default spellings of one call agree. The encoding is typed and length-prefixed: `1`, `1.0`, `True` and `"1"`
 differ, as do `"a|b"` and `"a", "b"`. The order of a dict, and of keyword arguments, does not count. Arrays, tensors and
-pictures count by content. A value of an unknown type, whose
-text or address might say too little, is never guessed at: the call goes past the cache, with one warning. A class makes
-its instances known, `self` included, by a method `__cache_key__` that returns what tells them apart.
+pictures count by content. A value of an unknown type, whose text or address might say too little, is never guessed at:
+the call goes past the cache, with one warning. A class makes its instances known, `self` included, by a method
+`__cache_key__` that returns what tells them apart.
 
 The stored object itself is returned to every caller; whoever wants to change it makes a copy.
 """

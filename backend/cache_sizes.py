@@ -52,7 +52,7 @@ def _own_size(item: Any) -> tuple[int, list[Any]]:
         return 0, [item.untyped_storage()] if str(item.layout) == "torch.strided" else [item._indices(), item._values()]
     if kind.__name__ == "UntypedStorage":
         return item.nbytes(), []
-    if isinstance(getattr(kind, "nbytes", None), property | GetSetDescriptorType):  # an array, a tensor, a memoryview
+    if isinstance(getattr(kind, "nbytes", None), property | GetSetDescriptorType):  # an array, a memoryview
         held = getattr(item, "base", None) if kind is not memoryview else item.obj
         if held is not None and (hasattr(held, "nbytes") or isinstance(held, bytes | bytearray)):
             return 0, [held]

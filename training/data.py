@@ -128,7 +128,7 @@ class Lit(IterableDataset[tuple[Tensor, ...]]):
         random = np.random.default_rng([self.seed, worker.id if worker else 0])
         while True:
             batch = lit(self.pool.batch(random, self.batch), random, size=self.size)
-            yield tuple(getattr(batch, name) for name in batch.__slots__)
+            yield batch.fields()
 
 
 def loader(pool: Pool, seed: int, batch: int, size: int, processes: int) -> DataLoader[tuple[Tensor, ...]]:

@@ -13,7 +13,7 @@ import numpy as np
 import household
 import living
 import outdoors
-from solids import Points, Random, Solid, blob, box, ellipsoid, extrusion, lathe, sweep, together, turn
+from solids import Points, Random, Solid, blob, box, ellipsoid, extrusion, lathe, mirrored, sweep, together, turn
 
 Family = Callable[[Random], Solid]
 
@@ -57,7 +57,7 @@ def _polygon(random: Random) -> Points:
     count = int(random.integers(3, 9))
     angle = np.linspace(0, 2 * np.pi, count, endpoint=False) + random.uniform(0, np.pi)
     radius = np.where(np.arange(count) % 2, random.uniform(0.4, 1), 1) if count % 2 == 0 else np.ones(count)
-    return np.column_stack([np.cos(angle), np.sin(angle)]) * radius[:, None]
+    return np.asarray(np.column_stack([np.cos(angle), np.sin(angle)]) * radius[:, None])
 
 
 def blobs(random: Random) -> Solid:
@@ -130,6 +130,46 @@ def letters(random: Random) -> Solid:
     return together(parts)
 
 
+def symmetric(random: Random) -> Solid:
+    """Bodies whose two sides are alike, with whatever sticks out of them: what most made and grown things have in
+    common."""
+    long = random.uniform(0.3, 1.5, 3) * random.choice([1, 1, 2.2], 3)
+    parts = [_body(random, long)]
+    for _ in range(random.integers(1, 5)):
+        size = random.uniform(0.15, 1.1, 3) * random.choice([0.12, 0.5, 1], 3)
+        place = random.uniform(-0.45, 0.45, 3) * long
+        part = _body(random, size).turned(int(random.integers(3)), random.normal(0, 0.4))
+        if random.random() < 0.7:
+            side = min(abs(place[0]), 0.25 * long[0]) + size[0] * random.uniform(0.1, 0.45)
+            parts.append(mirrored(part.moved((side, place[1], place[2]))))
+        else:
+            parts.append(part.moved((0, *(0.8 * place[1:]))))
+    return together(parts)
+
+
+def slabs(random: Random) -> Solid:
+    """Thin things: boards, cards, paddles, keys, blades, frames, flat boxes with something on them."""
+    angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    waves = sum(random.normal(0, 0.12) * np.cos(k * angle + random.uniform(0, 6)) for k in (1, 2, 3, 4))
+    corners = random.uniform(2, 8)  # from an ellipse to a rectangle
+    radius = (np.abs(np.cos(angle)) ** corners + np.abs(np.sin(angle)) ** corners) ** (-1 / corners) * (1 + waves)
+    outline = np.column_stack([np.cos(angle) * random.uniform(0.2, 1), np.sin(angle)]) * radius[:, None]
+    thick = random.uniform(0.02, 0.3)
+    parts = [extrusion(outline, thick, household.tint(random))]
+    for _ in range(random.integers(0, 4)):
+        size = random.uniform(0.05, 0.8, 2)
+        place = random.uniform(-0.4, 0.4, 2) * np.ptp(outline, axis=0)
+        parts.append(_body(random, np.append(size, thick * random.uniform(0.5, 2.5))).moved((*place, thick / 2)))
+    if random.random() < 0.5:
+        handle = random.uniform(0.3, 1.6)
+        bar = (random.uniform(0.06, 0.3), handle, thick * random.uniform(0.6, 1.5))
+        end = float(outline[:, 1].max()) + handle / 2 - 0.1
+        parts.append(box(bar, household.tint(random), bevel=random.choice([0, 0.5])).moved((0, end, 0)))
+    tilt = turned_about(random) if random.random() < 0.3 else np.eye(3)
+    whole = together(parts)
+    return whole.bent(lambda points: points @ tilt.T).turned(2, random.normal(0, 0.5))
+
+
 FAMILIES: dict[str, tuple[Family, float]] = {
     "primitives": (primitives, 1),
     "blobs": (blobs, 1),
@@ -137,6 +177,8 @@ FAMILIES: dict[str, tuple[Family, float]] = {
     "sweeps": (sweeps, 0.5),
     "extrusions": (extrusions, 0.7),
     "letters": (letters, 0.5),
+    "symmetric": (symmetric, 2.5),
+    "slabs": (slabs, 2),
     **household.FAMILIES,
     **living.FAMILIES,
     **outdoors.FAMILIES,

@@ -28,9 +28,13 @@ class Batch:
     flat: Tensor
     """(B,) 1 for a drawing."""
 
+    def fields(self) -> tuple[Tensor, ...]:
+        """In order."""
+        return self.picture, self.mask, self.height, self.front, self.back, self.valid, self.flat
+
     def to(self, device: str) -> Batch:
         """On another device."""
-        return Batch(*(getattr(self, name).to(device, non_blocking=True) for name in self.__slots__))
+        return Batch(*(field.to(device, non_blocking=True) for field in self.fields()))
 
 
 def lit(views: NDArray[np.void], random: Random, *, size: int | None = None, plain: bool = False) -> Batch:
@@ -59,7 +63,7 @@ def lit(views: NDArray[np.void], random: Random, *, size: int | None = None, pla
     for number, field in enumerate(fields):
         chosen = mirror.reshape(-1, *[1] * (field.ndim - 1))
         fields[number] = torch.where(chosen, field.flip(-1), field)
-    return Batch(*fields, flat)
+    return Batch(*[*fields, flat])
 
 
 def _resized(name: str, field: Tensor, size: int) -> Tensor:

@@ -63,7 +63,8 @@ def ship(random: Random) -> Solid:
 
 def building(random: Random) -> Solid:
     """Houses, towers, castles, gates, wells."""
-    wall, roof, parts = tint(random), tint(random), []
+    wall, roof = tint(random), tint(random)
+    parts: list[Solid] = []
     for _ in range(random.integers(1, 4)):
         wide, deep, high = random.uniform(0.4, 1.2, 3)
         at = np.array([random.uniform(-0.6, 0.6), 0, random.uniform(-0.4, 0.4)]) if parts else np.zeros(3)

@@ -81,7 +81,7 @@ def drawing(random: Random, size: int) -> tuple[NDArray[np.uint8], NDArray[np.ui
     for number in range(random.integers(1, 7)):
         stroke = np.zeros_like(mask)
         centre, reach = random.uniform(0.3, 0.7, 2) * big, random.uniform(0.08, 0.3) * big
-        _draw(stroke, random.integers(5), centre, float(reach), random)
+        _draw(stroke, int(random.integers(5)), centre, float(reach), random)
         new = stroke > 0
         if number and random.random() < 0.2:
             mask[new] = 0

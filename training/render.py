@@ -127,7 +127,7 @@ def inflated(mask: NDArray[np.uint8]) -> Points:
     """The first guess that the network improves: the inflation of a mask, as the model makes it on a finer grid."""
     field = cv2.GaussianBlur(mask.astype(np.float32) / 255 - 0.5, (0, 0), 0.4)
     field[[0, -1]] = field[:, [0, -1]] = -0.5
-    return inflate(field)
+    return inflate(np.asarray(field, np.float32))
 
 
 def fitted(corners: Points) -> Points:
@@ -140,7 +140,7 @@ def fitted(corners: Points) -> Points:
         low, high = seen.min(0), seen.max(0)
         points = points - np.append((low + high) / 2, 0)
         points = points * (2 * FILL / (high - low).max())
-    return points.reshape(-1, 3, 3)
+    return np.asarray(points.reshape(-1, 3, 3))
 
 
 _BEYOND = 4.0
@@ -169,7 +169,7 @@ def cast(
 def _halved(size: int, at: NDArray[np.int64], values: Points) -> Points:
     """(N,C) values at those of the 2·size × 2·size fine pixels → (size,size,C), the mean of each block of four, the
     others being 0."""
-    full = np.zeros((4 * size * size, values.shape[1]), np.float32)
-    full[at] = values
-    full = full.reshape(2 * size, 2 * size, -1)
+    flat = np.zeros((4 * size * size, values.shape[1]), np.float32)
+    flat[at] = values
+    full = flat.reshape(2 * size, 2 * size, -1)
     return np.asarray(full[::2, ::2] + full[1::2, ::2] + full[::2, 1::2] + full[1::2, 1::2]) / 4

@@ -239,9 +239,8 @@ def surface_nets(field: Points) -> tuple[Points, NDArray[np.int64]]:
     vertices = total[used] / number[used][:, None] + np.argwhere(used)
     quads = []
     for axis in range(3):
-        one, two = (axis + 1) % 3, (axis + 2) % 3
-        a = np.moveaxis(inside, (axis, one, two), (0, 1, 2))
-        cells = np.moveaxis(index, (axis, one, two), (0, 1, 2))
+        axes = (axis, (axis + 1) % 3, (axis + 2) % 3)
+        a, cells = np.moveaxis(inside, axes, (0, 1, 2)), np.moveaxis(index, axes, (0, 1, 2))
         leaves = a[:-1, 1:-1, 1:-1] & ~a[1:, 1:-1, 1:-1]
         enters = ~a[:-1, 1:-1, 1:-1] & a[1:, 1:-1, 1:-1]
         around = [cells[:, :-1, :-1], cells[:, 1:, :-1], cells[:, 1:, 1:], cells[:, :-1, 1:]]

@@ -15,7 +15,7 @@ import math
 import multiprocessing
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -66,11 +66,14 @@ def main() -> None:
     args.run.mkdir(parents=True, exist_ok=True)
     log = (args.run / "log.jsonl").open("a")
 
-    network = DepthNetwork(NetworkConfig(size=args.size)).to(args.device, memory_format=torch.channels_last)
-    average = DepthNetwork(NetworkConfig(size=args.size)).to(args.device, memory_format=torch.channels_last)
+    def fresh() -> DepthNetwork:
+        network: Any = DepthNetwork(NetworkConfig(size=args.size))
+        return cast(DepthNetwork, network.to(args.device, memory_format=torch.channels_last))
+
+    network, average = fresh(), fresh()
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(network.parameters(), lr=args.rate, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
-    state = {"step": 0, "minutes": 0.0, "views": 0}
+    state: dict[str, Any] = {"step": 0, "minutes": 0.0, "views": 0}
     checkpoint = args.run / "checkpoint.pt"
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=args.device, weights_only=True)
@@ -92,10 +95,9 @@ def main() -> None:
     batches = iter(data.loader(pool, args.seed + state["step"], args.batch, args.size, args.loaders))
 
     settings = {
-        name: value if isinstance(value, int | float | list) else str(value) for name, value in vars(args).items()
+        name: value.name if isinstance(value, Path) else value if isinstance(value, int | float | list) else str(value)
+        for name, value in vars(args).items()
     }
-    for place in ("run", "start", "extra_meshes"):
-        settings[place] = Path(settings[place]).name
     slow, fast = ([p.data for p in each.parameters()] for each in (average, network))
     began, clock = state["minutes"], Clock(args.device, args.threads)
     total = args.total_minutes or began + args.minutes
@@ -111,7 +113,7 @@ def main() -> None:
             found = forward(batch.picture, batch.mask, batch.height)
         value, parts = loss(found, batch)
         optimizer.zero_grad(set_to_none=True)
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         state["step"] += 1

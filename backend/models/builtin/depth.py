@@ -32,6 +32,10 @@ together they take less than a hundredth from a thickness that is the inflation'
 _SOFTENED = 0.7
 """Standard deviation, in pixels of the network, of the blur that takes its grid out of the surface."""
 
+_STEP, _STEP_WIDTH = 0.06, 3.0
+"""From which difference in depth on a step is one, entirely so from twice that, and how many of the network's pixels
+it is wide."""
+
 _DOUBT = (0.5, 0.75)
 """From the first on the network's own doubt counts, from the second on its correction is dropped."""
 
@@ -68,23 +72,32 @@ def learned(weights: Weights, window: View, height: Field) -> tuple[Field, Field
     layers = spread(layers, inside.astype(np.float32))
     large = np.asarray(cv2.resize(layers, height.shape[::-1], interpolation=cv2.INTER_CUBIC), dtype=np.float64)
     large = np.asarray(cv2.GaussianBlur(large, (0, 0), max(_SOFTENED * len(height) / size, 0.1)), dtype=np.float64)
+    pixel = len(height) / size
+    front, back = (_stepped(large[..., 0] + side * large[..., 1], pixel) for side in (1, -1))
     thickness = _smaller(
-        np.maximum(large[..., 1], 1e-3), _STEEPER * np.maximum(large[..., 2], 0.05) * np.maximum(height, 1e-4)
+        np.maximum((front - back) / 2, 1e-3), _STEEPER * np.maximum(large[..., 2], 0.05) * np.maximum(height, 1e-4)
     )
-    return large[..., 0] + thickness, large[..., 0] - thickness
+    middle = (front + back) / 2
+    return middle + thickness, middle - thickness
 
 
 def _predicted(weights: Weights, rgb: NDArray[np.uint8], cover: Field, height: Field) -> tuple[Field, Field, float]:
-    """(S,S) middle and half thickness, and from 0 to 1 how far the network is to be trusted with this picture."""
+    """(S,S) middle and half thickness, and from 0 to 1 how far the network is to be trusted with this picture.
+
+    The mean of what it says of the picture and of its mirror image: two guesses are better than one, and a mirrored
+    picture gets the mirrored shape.
+    """
     import torch
 
-    def batch(array: NDArray[np.generic]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None]
+    def both(array: NDArray[np.generic]) -> torch.Tensor:
+        one = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        return torch.stack([one, one.flip(-1)])
 
     with _one_thread(), torch.inference_mode():
-        found = weights.network(batch(rgb.transpose(2, 0, 1) / 255), batch(cover), batch(height))
-    front, back = (np.asarray(layer[0].numpy(), dtype=np.float64) for layer in (found.front, found.back))
-    doubt = 1 / (1 + np.exp(-float(found.doubt[0])))
+        found = weights.network(both(rgb.transpose(2, 0, 1) / 255), both(cover), both(height))
+        layers = [(layer[0] + layer[1].flip(-1)) / 2 for layer in (found.front, found.back)]
+    front, back = (np.asarray(layer.numpy(), dtype=np.float64) for layer in layers)
+    doubt = 1 / (1 + np.exp(-float(found.doubt.mean())))
     return (front + back) / 2, (front - back) / 2, 1 - _ramp(doubt, *_DOUBT)
 
 
@@ -127,6 +140,22 @@ def _smoothed(layer: Field, inside: NDArray[np.bool_]) -> Field:
     kernel, weight = (PATCH, PATCH), inside.astype(np.float64)
     share = np.maximum(cv2.blur(weight, kernel), 1e-6)
     return np.asarray(cv2.blur(layer * weight, kernel) / share, dtype=np.float64)
+
+
+def _stepped(layer: Field, pixel: float) -> Field:
+    """With steep steps where depth jumps, from one part of the object to another behind it: the network's are ramps
+    that are `pixel`s wide, which look like curtains. A slope stays: its middle is halfway between what lies around."""
+    import cv2
+
+    reach = 2 * round(_STEP_WIDTH * pixel / 2) + 1
+    near = np.ones((reach, reach), np.uint8)
+    smooth = layer.astype(np.float32)
+    low, high = cv2.erode(smooth, near), cv2.dilate(smooth, near)
+    jump = high - low
+    way = np.clip(2 * (smooth - low) / np.maximum(jump, 1e-6) - 0.5, 0, 1)
+    steep = low + way * way * (3 - 2 * way) * jump
+    found = smooth + np.clip(jump / _STEP - 1, 0, 1) * (steep - smooth)
+    return np.asarray(cv2.GaussianBlur(found, (0, 0), max(0.3 * pixel, 0.1)), dtype=np.float64)
 
 
 def _smaller(one: Field, two: Field) -> Field:

@@ -10,10 +10,12 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
+from scipy.spatial import cKDTree
 from test_builtin import assert_sound, cut_out, disc, drawn, made, mug, random_alpha, ring, two_parts
 
 import main
 from models.builtin import weights
+from models.builtin.depth import _stepped
 from models.builtin.model import BuiltinModel
 from models.builtin.network import DepthNetwork, NetworkConfig, thicker
 from settings import load_settings
@@ -146,6 +148,15 @@ class TestSoundness:
         low, high = (made(model, cut_out(drawn(mug)), quality) for quality in (2, 6))
         assert np.ptp(low.vertices, axis=0) == pytest.approx(np.ptp(high.vertices, axis=0), rel=0.1)
 
+    def test_a_mirrored_picture_gives_the_mirrored_shape(self, wild):
+        rgba = cut_out(drawn(mug))
+        one, two = (made(wild, picture, 4) for picture in (rgba, rgba[:, ::-1]))
+        for mesh, sign in ((one, 1), (two, -1)):
+            assert np.ptp(mesh.vertices[:, 2]) > 0.2
+            mesh.vertices[:, 0] *= sign
+        off = cKDTree(one.vertices).query(two.vertices)[0]
+        assert np.quantile(off, 0.99) < 0.02
+
     def test_same_picture_same_bytes_from_any_thread(self, wild):
         rgba = cut_out(drawn(mug))
         expected = made(wild, rgba).to_bytes()
@@ -153,6 +164,40 @@ class TestSoundness:
             assert all(mesh.to_bytes() == expected for mesh in pool.map(lambda _: made(wild, rgba), range(4)))
         again = model_in(wild._folder)
         assert made(again, rgba).to_bytes() == expected
+
+
+class TestDepthSteps:
+    """Where one part hides another, the depth jumps between two of the network's pixels, 10 nodes of this grid."""
+
+    PIXEL, SIZE = 10.0, 240
+
+    def layer(self, blur):
+        """A disc half a unit in front of a plane, its edge as wide as the network leaves it."""
+        y, x = np.mgrid[: self.SIZE, : self.SIZE] - self.SIZE / 2
+        return 1 / (1 + np.exp((np.hypot(x, y) - 70) / blur)) * 0.5
+
+    def width(self, layer):
+        """Nodes between a fifth and four fifths of the way up, along a line through the middle."""
+        line = layer[self.SIZE // 2]
+        return np.count_nonzero((line > 0.1) & (line < 0.4)) / 2
+
+    def test_a_step_is_no_curtain(self):
+        ramp = self.layer(self.PIXEL / 2)
+        found = _stepped(ramp, self.PIXEL)
+        assert self.width(found) < 0.6 * self.width(ramp)
+        assert found.min() >= ramp.min() - 1e-6
+        assert found.max() <= ramp.max() + 1e-6
+
+    def test_its_contour_stays_where_it_was(self):
+        ramp = self.layer(self.PIXEL / 2)
+        area = [np.count_nonzero(layer > 0.25) for layer in (ramp, _stepped(ramp, self.PIXEL))]
+        assert area[1] == pytest.approx(area[0], rel=0.02)
+
+    def test_slopes_and_small_relief_stay(self):
+        y, x = np.mgrid[: self.SIZE, : self.SIZE] / self.SIZE
+        for layer in (1.5 * x - y, 0.01 * np.sin(40 * x) * np.sin(40 * y)):
+            inside = np.s_[40:-40, 40:-40]
+            assert np.allclose(_stepped(layer, self.PIXEL)[inside], layer[inside], atol=2e-3)
 
 
 class TestFallback:

@@ -153,9 +153,8 @@ def _stepped(layer: Field, pixel: float) -> Field:
     low, high = cv2.erode(smooth, near), cv2.dilate(smooth, near)
     jump = high - low
     way = np.clip(2 * (smooth - low) / np.maximum(jump, 1e-6) - 0.5, 0, 1)
-    steep = low + way * way * (3 - 2 * way) * jump
-    found = smooth + np.clip(jump / _STEP - 1, 0, 1) * (steep - smooth)
-    return np.asarray(cv2.GaussianBlur(found, (0, 0), max(0.3 * pixel, 0.1)), dtype=np.float64)
+    steep = cv2.GaussianBlur(low + way * way * (3 - 2 * way) * jump, (0, 0), max(0.3 * pixel, 0.1))
+    return np.asarray(layer + np.clip(jump / _STEP - 1, 0, 1) * (steep - layer), dtype=np.float64)
 
 
 def _smaller(one: Field, two: Field) -> Field:

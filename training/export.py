@@ -37,6 +37,9 @@ def main() -> None:
     options.to.mkdir(parents=True, exist_ok=True)
     (options.to / WEIGHTS).write_bytes(data)
     report = options.run / "report" / "scores.json"
+    scores = json.loads(report.read_text()) if report.exists() else {}
+    settings = dict(saved["settings"])
+    before = settings.pop("before", None)  # of the weights that it began from
     manifest = {
         "file": WEIGHTS,
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -45,8 +48,8 @@ def main() -> None:
         "dtype": "float16",
         "licence": "MIT, as the rest of the project",
         "config": asdict(network.config),
-        "training": {**saved["state"], "settings": saved["settings"], "made_on": options.made_on},
-        "validation": json.loads(report.read_text()) if report.exists() else {},
+        "training": {**saved["state"], "made_on": options.made_on, "before": before, "settings": settings},
+        "validation": {name: value for name, value in scores.items() if name not in saved["state"]},
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
         "torch": torch.__version__,
     }

@@ -74,17 +74,19 @@ def main() -> None:
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(network.parameters(), lr=args.rate, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
     state: dict[str, Any] = {"step": 0, "minutes": 0.0, "views": 0}
+    origin: dict[str, Any] | None = None
     checkpoint = args.run / "checkpoint.pt"
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=args.device, weights_only=True)
         network.load_state_dict(saved["network"])
         average.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
-        state = saved["state"]
+        state, origin = saved["state"], saved["settings"].get("before")
         print(f"going on after {state['minutes']:.1f} minutes, {state['views']} views")
     elif args.start:
         network.load_state_dict(weights.load(args.start).network.state_dict())
         average.load_state_dict(network.state_dict())
+        origin = before(args.start)
     forward = torch.compile(network, dynamic=False) if args.compile else network
 
     source = data.Source(args.extra_meshes, tuple(args.hold_out), args.extra_share)
@@ -97,7 +99,7 @@ def main() -> None:
     settings = {
         name: value.name if isinstance(value, Path) else value if isinstance(value, int | float | list) else str(value)
         for name, value in vars(args).items()
-    }
+    } | {"before": origin}
     slow, fast = ([p.data for p in each.parameters()] for each in (average, network))
     began, clock = state["minutes"], Clock(args.device, args.threads)
     total = args.total_minutes or began + args.minutes
@@ -157,6 +159,15 @@ def start_workers(args: argparse.Namespace, source: data.Source, step: int) -> l
         workers.append(multiprocessing.Process(target=data.work, args=job, daemon=True))
         workers[-1].start()
     return workers
+
+
+def before(folder: Path) -> dict[str, Any]:
+    """How the weights to begin from were trained, for the manifest of those that come of them."""
+    manifest = json.loads((folder / weights.MANIFEST).read_text(encoding="utf-8"))
+    training = manifest["training"]
+    return {"sha256": manifest["sha256"]} | {
+        name: training.get(name) for name in ("step", "minutes", "views", "before")
+    }
 
 
 class Clock:

@@ -198,5 +198,6 @@ def test_one_command_trains_resumes_and_exports(tmp_path):
     command("export.py", "--to", str(tmp_path / "weights"))
     manifest = json.loads((tmp_path / "weights" / "depth.json").read_text())
     assert manifest["training"]["step"] > 0
+    assert manifest["training"]["before"]["sha256"] == load(FOLDER).sha256
     assert manifest["bytes"] <= 16_000_000
     assert load(tmp_path / "weights").sha256 == manifest["sha256"]

@@ -137,7 +137,8 @@ class TestSoundness:
         mesh = made(model, cut_out(drawn(disc)), 6)
         front, back = np.split(mesh.vertices.astype(float), 2)
         plane = mesh.uv[: len(front)] * (4, 2) - 1
-        from_rim = 0.85 - np.linalg.norm(plane, axis=1)
+        radius = np.linalg.norm(plane, axis=1)
+        from_rim = radius.max() - radius
         thickness = front[:, 2] - back[:, 2]
         at_rim = thickness[from_rim < 0.004]
         assert len(at_rim) > 100

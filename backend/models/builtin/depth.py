@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _RIM = 0.07
 """How far in from the rim the layers may be drawn together, in units of half the window's side."""
 
-_STEEPER, _CREASE = 1.2, 12.0
+_STEEPER, _CREASE = 1.4, 12.0
 """By how much the rim may be steeper than in proportion to the inflation, and how sharp the bend is where it ends:
 together they take less than a hundredth from a thickness that is the inflation's."""
 
@@ -62,14 +62,15 @@ def learned(weights: Weights, window: View, height: Field) -> tuple[Field, Field
     middle, half = trust * middle, small + trust * (half - small)
 
     inside = cover > 0.5
-    middle, half = (_smoothed(layer, inside) for layer in (middle, half))
+    surely = np.clip(2 * cover - 1, 0, 1)  # a pixel that is half background says less of the depth
+    middle, half = (_smoothed(layer, surely) for layer in (middle, half))
     reach = 2 * round(_RIM * size / 2) + 1
     near = np.ones((reach, reach), np.uint8)
     highest, thickest = (cv2.dilate(np.where(inside, layer, 0).astype(np.float32), near) for layer in (small, half))
     steepness = cv2.blur(thickest, (reach, reach)) / np.maximum(cv2.blur(highest, (reach, reach)), 1e-3)
 
     layers = np.dstack([middle, half, steepness]).astype(np.float32)
-    layers = spread(layers, inside.astype(np.float32))
+    layers = spread(layers, surely.astype(np.float32))
     large = np.asarray(cv2.resize(layers, height.shape[::-1], interpolation=cv2.INTER_CUBIC), dtype=np.float64)
     large = np.asarray(cv2.GaussianBlur(large, (0, 0), max(_SOFTENED * len(height) / size, 0.1)), dtype=np.float64)
     pixel = len(height) / size
@@ -131,15 +132,14 @@ def _evenness(rgba: NDArray[np.uint8]) -> float:
     return float((steps[inside] <= 1).mean()) if inside.any() else 0.0
 
 
-def _smoothed(layer: Field, inside: NDArray[np.bool_]) -> Field:
-    """Without the weave of the network's patches, which are as wide as the filter; only what is inside counts."""
+def _smoothed(layer: Field, weight: Field) -> Field:
+    """Without the weave of the network's patches, which are as wide as the filter."""
     import cv2
 
     from models.builtin.network import PATCH
 
-    kernel, weight = (PATCH, PATCH), inside.astype(np.float64)
-    share = np.maximum(cv2.blur(weight, kernel), 1e-6)
-    return np.asarray(cv2.blur(layer * weight, kernel) / share, dtype=np.float64)
+    kernel, weight = (PATCH, PATCH), weight + 1e-6
+    return np.asarray(cv2.blur(layer * weight, kernel) / cv2.blur(weight, kernel), dtype=np.float64)
 
 
 def _stepped(layer: Field, pixel: float) -> Field:

@@ -48,10 +48,11 @@ class View:
         alpha = self._sample(Image.fromarray(self.alpha), size).astype(np.float32)
         sharp = np.clip(alpha / (2 * self.level), 0, 1) - 0.5
         # A mask has stairs, which the inflated rim would show as ribs: the contour is smoothed at the size of a pixel
-        # of the picture or of the grid, but not so much that a thin part goes.
+        # of the picture or of the grid, but not so much that a thin part goes: it takes more from a hair than from an
+        # edge with room on both sides.
         smooth = np.asarray(cv2.GaussianBlur(sharp, (0, 0), SMOOTHING * max(1.0, size / self.side)))
         lost = sharp - smooth
-        return _cleaned(smooth + np.sign(lost) * np.maximum(np.abs(lost) - 0.1, 0))
+        return _cleaned(smooth + np.sign(lost) * np.maximum(np.abs(lost) - 0.25, 0))
 
     def _sample(self, image: Image.Image, size: int) -> NDArray[np.uint8]:
         scale = self.side / size

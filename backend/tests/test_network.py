@@ -5,6 +5,7 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import pytest
 import safetensors.torch
@@ -54,6 +55,24 @@ def model_in(folder):
 @pytest.fixture(scope="module")
 def wild(tmp_path_factory):
     return model_in(write_weights(tmp_path_factory.mktemp("wild") / "weights", wild_network(0.3)))
+
+
+@pytest.fixture(scope="module")
+def doubting(tmp_path_factory):
+    network = wild_network(0.3)
+    with torch.no_grad():
+        network.whole[3].bias[5] = 20
+    return model_in(write_weights(tmp_path_factory.mktemp("doubting") / "weights", network))
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    return model_in(tmp_path_factory.mktemp("bare"))
+
+
+def line(width):
+    """The alpha of a slanting line, so many pixels wide."""
+    return cv2.line(np.zeros((512, 512), np.uint8), (50, 100), (460, 350), 255, width, cv2.LINE_AA)
 
 
 @pytest.fixture
@@ -167,6 +186,22 @@ class TestSoundness:
         assert made(again, rgba).to_bytes() == expected
 
 
+class TestDoubt:
+    """A network that doubts itself wholly leaves the inflation, whatever else it says."""
+
+    @pytest.mark.parametrize("quality", [2, 7])
+    @pytest.mark.parametrize("alpha", [drawn(disc), drawn(mug), line(3), line(6), line(12)])
+    def test_its_shape_is_the_inflation(self, doubting, bare, alpha, quality):
+        rgba = cut_out(alpha)
+        found, expected = (made(model, rgba, quality).vertices for model in (doubting, bare))
+        assert np.abs(found - expected).max() < 0.02 * np.ptp(expected[:, 2])
+
+    def test_a_thin_part_is_no_foil_whatever_the_network_says(self, wild, bare):
+        rgba = cut_out(line(4))
+        found, expected = (np.ptp(made(model, rgba, 6).vertices[:, 2]) for model in (wild, bare))
+        assert found > 0.5 * expected
+
+
 class TestDepthSteps:
     """Where one part hides another, the depth jumps between two of the network's pixels, 10 nodes of this grid."""
 
@@ -177,6 +212,9 @@ class TestDepthSteps:
         y, x = np.mgrid[: self.SIZE, : self.SIZE] - self.SIZE / 2
         return 1 / (1 + np.exp((np.hypot(x, y) - 70) / blur)) * 0.5
 
+    def steep(self, layer):
+        return _stepped(layer, np.ones(layer.shape, bool), self.PIXEL)
+
     def width(self, layer):
         """Nodes between a fifth and four fifths of the way up, along a line through the middle."""
         line = layer[self.SIZE // 2]
@@ -184,21 +222,21 @@ class TestDepthSteps:
 
     def test_a_step_is_no_curtain(self):
         ramp = self.layer(self.PIXEL / 2)
-        found = _stepped(ramp, self.PIXEL)
+        found = self.steep(ramp)
         assert self.width(found) < 0.6 * self.width(ramp)
         assert found.min() >= ramp.min() - 1e-6
         assert found.max() <= ramp.max() + 1e-6
 
     def test_its_contour_stays_where_it_was(self):
         ramp = self.layer(self.PIXEL / 2)
-        area = [np.count_nonzero(layer > 0.25) for layer in (ramp, _stepped(ramp, self.PIXEL))]
+        area = [np.count_nonzero(layer > 0.25) for layer in (ramp, self.steep(ramp))]
         assert area[1] == pytest.approx(area[0], rel=0.02)
 
     def test_slopes_and_small_relief_stay(self):
         y, x = np.mgrid[: self.SIZE, : self.SIZE] / self.SIZE
         for layer in (1.5 * x - y, 0.01 * np.sin(40 * x) * np.sin(40 * y)):
             inside = np.s_[40:-40, 40:-40]
-            assert np.allclose(_stepped(layer, self.PIXEL)[inside], layer[inside], atol=2e-3)
+            assert np.allclose(self.steep(layer)[inside], layer[inside], atol=2e-3)
 
 
 class TestFallback:

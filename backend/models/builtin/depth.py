@@ -59,26 +59,25 @@ def learned(weights: Weights, window: View, height: Field) -> tuple[Field, Field
     )
     middle, half, trust = _predicted(weights, window.sample(size)[..., :3], cover, small)
     trust *= 1 - _EVEN_COSTS * _ramp(_evenness(window.sample(_EVEN_AT)), *_EVEN)
-    middle, half = trust * middle, small + trust * (half - small)
+    middle, added = trust * middle, trust * (half - small)
 
     inside = cover > 0.5
     surely = np.clip(2 * cover - 1, 0, 1)  # a pixel that is half background says less of the depth
-    middle, half = (_smoothed(layer, surely) for layer in (middle, half))
+    middle, added = (_smoothed(layer, surely) for layer in (middle, added))
     reach = 2 * round(_RIM * size / 2) + 1
     near = np.ones((reach, reach), np.uint8)
-    highest, thickest = (cv2.dilate(np.where(inside, layer, 0).astype(np.float32), near) for layer in (small, half))
-    steepness = cv2.blur(thickest, (reach, reach)) / np.maximum(cv2.blur(highest, (reach, reach)), 1e-3)
+    tops = (cv2.dilate(np.where(inside, layer, 0).astype(np.float32), near) for layer in (small + added, small))
+    thickest, highest = (cv2.blur(top, (reach, reach)) + 0.01 for top in tops)
 
-    layers = np.dstack([middle, half, steepness]).astype(np.float32)
-    layers = spread(layers, surely.astype(np.float32))
+    # Where all of this is nothing, as on a hair that no pixel of the network shows, the inflation stays.
+    layers = spread(np.dstack([middle, added, thickest / highest - 1]).astype(np.float32), surely.astype(np.float32))
     large = np.asarray(cv2.resize(layers, height.shape[::-1], interpolation=cv2.INTER_CUBIC), dtype=np.float64)
-    large = np.asarray(cv2.GaussianBlur(large, (0, 0), max(_SOFTENED * len(height) / size, 0.1)), dtype=np.float64)
     pixel = len(height) / size
-    front, back = (_stepped(large[..., 0] + side * large[..., 1], pixel) for side in (1, -1))
-    thickness = _smaller(
-        np.maximum((front - back) / 2, 1e-3), _STEEPER * np.maximum(large[..., 2], 0.05) * np.maximum(height, 1e-4)
-    )
-    middle = (front + back) / 2
+    large = np.asarray(cv2.GaussianBlur(large, (0, 0), max(_SOFTENED * pixel, 0.1)), dtype=np.float64)
+    thickness = height + large[..., 1]
+    front, back = (_stepped(large[..., 0] + side * thickness, height > 0, pixel) for side in (1, -1))
+    middle, thickness = (front + back) / 2, np.maximum((front - back) / 2, 1e-3)
+    thickness = _smaller(thickness, _STEEPER * np.maximum(1 + large[..., 2], 0.05) * np.maximum(height, 1e-4))
     return middle + thickness, middle - thickness
 
 
@@ -142,9 +141,10 @@ def _smoothed(layer: Field, weight: Field) -> Field:
     return np.asarray(cv2.blur(layer * weight, kernel) / cv2.blur(weight, kernel), dtype=np.float64)
 
 
-def _stepped(layer: Field, pixel: float) -> Field:
+def _stepped(layer: Field, inside: NDArray[np.bool_], pixel: float) -> Field:
     """With steep steps where depth jumps, from one part of the object to another behind it: the network's are ramps
-    that are `pixel`s wide, which look like curtains. A slope stays: its middle is halfway between what lies around."""
+    that are `pixel`s wide, which look like curtains. A slope stays: its middle is halfway between what lies around.
+    So does the rim, which falls away as steeply as a step does."""
     import cv2
 
     reach = 2 * round(_STEP_WIDTH * pixel / 2) + 1
@@ -154,7 +154,9 @@ def _stepped(layer: Field, pixel: float) -> Field:
     jump = high - low
     way = np.clip(2 * (smooth - low) / np.maximum(jump, 1e-6) - 0.5, 0, 1)
     steep = cv2.GaussianBlur(low + way * way * (3 - 2 * way) * jump, (0, 0), max(0.3 * pixel, 0.1))
-    return np.asarray(layer + np.clip(jump / _STEP - 1, 0, 1) * (steep - layer), dtype=np.float64)
+    from_rim = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 5) / (_STEP_WIDTH * pixel)
+    share = np.clip(jump / _STEP - 1, 0, 1) * np.clip(from_rim - 1, 0, 1)
+    return np.asarray(layer + share * (steep - layer), dtype=np.float64)
 
 
 def _smaller(one: Field, two: Field) -> Field:

@@ -276,9 +276,32 @@ class TestFallback:
         rgba = cut_out(drawn(mug))
         assert made(model, rgba).to_bytes() == made(bare, rgba).to_bytes() != made(whole, rgba).to_bytes()
 
-    def test_weights_of_another_network_leave_the_inflation(self, tmp_path):
-        folder = write_weights(tmp_path / "weights", wild_network(0.3), config={"widths": [8, 8, 8, 8]})
+    @pytest.mark.parametrize(
+        "config",
+        [
+            {"widths": [8, 8, 8, 8]},
+            {"widths": []},
+            {"heads": 0},
+            {"heads": 5},
+            {"size": 50},
+            {"size": "large"},
+            {"unheard_of": 1},
+            [],
+            None,
+        ],
+        ids=str,
+    )
+    def test_weights_of_another_network_leave_the_inflation(self, tmp_path, config):
+        whole = {name: getattr(SMALL, name) for name in NetworkConfig.__slots__}
+        changed = {**whole, **config} if isinstance(config, dict) else config
+        folder = write_weights(tmp_path / "weights", wild_network(0.3), config=changed)
         assert "does not fit" in model_in(folder).note
+
+    def test_weights_that_are_no_numbers_leave_the_inflation(self, tmp_path):
+        network = wild_network(0.3)
+        with torch.no_grad():
+            network.local.bias[0] = float("nan")
+        assert "does not fit" in model_in(write_weights(tmp_path / "weights", network)).note
 
     def test_the_revision_follows_the_weights(self, tmp_path):
         one, two = (write_weights(tmp_path / str(s), wild_network(s)) for s in (0.1, 0.2))

@@ -52,6 +52,10 @@ def load(folder: Path = FOLDER) -> Weights:
         network = DepthNetwork(NetworkConfig(**sizes))
         tensors = safetensors.torch.load(data)
         network.load_state_dict({name: tensor.to(torch.float32) for name, tensor in tensors.items()})
-    except (RuntimeError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        network = network.eval().requires_grad_(False)
+        plane = torch.zeros(1, network.config.size, network.config.size)
+        if not network(plane.expand(3, -1, -1)[None], plane, plane).front.isfinite().all():
+            raise ValueError("not finite")
+    except Exception as error:  # whatever a manifest may hold: the server has to start
         raise WeightsError(f"{WEIGHTS} does not fit the network of this version: {type(error).__name__}") from error
-    return Weights(network.eval().requires_grad_(False), sha256)
+    return Weights(network, sha256)

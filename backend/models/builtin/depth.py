@@ -39,9 +39,13 @@ it is wide."""
 _DOUBT = (0.5, 0.75)
 """From the first on the network's own doubt counts, from the second on its correction is dropped."""
 
-_EVEN, _EVEN_COSTS, _EVEN_AT = (0.85, 0.95), 0.7, 160
-"""So does a picture that is even in such a share of its pixels, as logos and icons are: it has no shading to read. The
-most that this takes from the correction, and the pixels along each side at which it is looked for."""
+_EVEN, _EVEN_COSTS = (0.75, 0.92), 0.7
+"""So does a picture that is even in such a share of its pixels, as logos and icons are: it has no shading to read. And
+the most that this takes from the correction."""
+
+_HUES, _SHADES = 20, (0.03, 0.6)
+"""Into how many steps each part of a hue is sorted, and between which standard deviations of the logarithm of its
+brightness a hue is lit differently in different places: less is one colour, more is black on white."""
 
 _SETTING = threading.Lock()
 """Held while torch's number of threads, which the whole process shares, is another."""
@@ -52,13 +56,14 @@ def learned(weights: Weights, window: View, height: Field) -> tuple[Field, Field
     import cv2
 
     size = weights.network.config.size
-    field = window.field(2 * size)
-    small, cover = (
-        np.asarray(cv2.resize(layer, (size, size), interpolation=cv2.INTER_AREA), dtype=np.float64)
-        for layer in (inflate(field), np.clip(field + 0.5, 0, 1))
-    )
-    middle, half, trust = _predicted(weights, window.sample(size)[..., :3], cover, small)
-    trust *= 1 - _EVEN_COSTS * _ramp(_evenness(window.sample(_EVEN_AT)), *_EVEN)
+    field, picture = window.field(2 * size), window.sample(2 * size)
+    alpha = picture[..., 3:] / 255
+    layers = np.dstack([inflate(field), np.clip(field + 0.5, 0, 1), alpha, alpha * picture[..., :3]])
+    layers = np.asarray(cv2.resize(layers, (size, size), interpolation=cv2.INTER_AREA))
+    small, cover = layers[..., 0], layers[..., 1]
+    colours = layers[..., 3:] / np.maximum(layers[..., 2:3], 1e-3)
+    middle, half, trust = _predicted(weights, colours, cover, small)
+    trust *= 1 - _EVEN_COSTS * _ramp(_evenness(picture), *_EVEN)
     middle, added = trust * middle, trust * (half - small)
 
     inside = cover > 0.5
@@ -70,8 +75,8 @@ def learned(weights: Weights, window: View, height: Field) -> tuple[Field, Field
     thickest, highest = (cv2.blur(top, (reach, reach)) + 0.01 for top in tops)
 
     # Where all of this is nothing, as on a hair that no pixel of the network shows, the inflation stays.
-    layers = spread(np.dstack([middle, added, thickest / highest - 1]).astype(np.float32), surely.astype(np.float32))
-    large = np.asarray(cv2.resize(layers, height.shape[::-1], interpolation=cv2.INTER_CUBIC), dtype=np.float64)
+    found = spread(np.dstack([middle, added, thickest / highest - 1]).astype(np.float32), surely.astype(np.float32))
+    large = np.asarray(cv2.resize(found, height.shape[::-1], interpolation=cv2.INTER_CUBIC), dtype=np.float64)
     pixel = len(height) / size
     large = np.asarray(cv2.GaussianBlur(large, (0, 0), max(_SOFTENED * pixel, 0.1)), dtype=np.float64)
     thickness = height + large[..., 1]
@@ -81,7 +86,7 @@ def learned(weights: Weights, window: View, height: Field) -> tuple[Field, Field
     return middle + thickness, middle - thickness
 
 
-def _predicted(weights: Weights, rgb: NDArray[np.uint8], cover: Field, height: Field) -> tuple[Field, Field, float]:
+def _predicted(weights: Weights, rgb: Field, cover: Field, height: Field) -> tuple[Field, Field, float]:
     """(S,S) middle and half thickness, and from 0 to 1 how far the network is to be trusted with this picture.
 
     The mean of what it says of the picture and of its mirror image: two guesses are better than one, and a mirrored
@@ -121,14 +126,23 @@ def _ramp(value: float, low: float, high: float) -> float:
 
 
 def _evenness(rgba: NDArray[np.uint8]) -> float:
-    """The share of the inner pixels whose neighbours have their colour, give or take a step of 255."""
+    """The share of the inner pixels whose neighbours have their colour, give or take a step of 255; without those of
+    a hue that comes in several shades, as the faces of a box do. 1 where all is line and nothing inner."""
     import cv2
 
     near = np.ones((3, 3), np.uint8)
-    inside = cv2.erode((rgba[..., 3] > 250).astype(np.uint8), near, iterations=3) > 0
+    inside = cv2.erode((rgba[..., 3] > 0.98 * rgba[..., 3].max()).astype(np.uint8), near, iterations=2) > 0
+    if not inside.any():
+        return 1.0
     rgb = np.ascontiguousarray(rgba[..., :3])
     steps = (cv2.dilate(rgb, near).astype(np.int16) - cv2.erode(rgb, near)).max(-1)
-    return float((steps[inside] <= 1).mean()) if inside.any() else 0.0
+    even = rgb[inside & (steps <= 1)].astype(np.float64) + 1
+    light = np.log(even.sum(1))
+    hues, hue = np.unique(np.rint(_HUES * even / even.sum(1, keepdims=True)) @ (1, 100, 10_000), return_inverse=True)
+    count, total, squares = (np.bincount(hue, what, len(hues)) for what in (np.ones_like(light), light, light**2))
+    shades = np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0))
+    lit = count[(shades > _SHADES[0]) & (shades < _SHADES[1])].sum()
+    return float((len(even) - lit) / np.count_nonzero(inside))
 
 
 def _smoothed(layer: Field, weight: Field) -> Field:

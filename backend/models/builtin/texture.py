@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+_NEAR, _NARROW = 8.0, 0.01
+"""How many hundredths of the picture in from the rim the back takes its colours from, and how much the rim itself
+counts beside them."""
+
 _SHADE = 0.15
 """How much darker the back is where it is farthest from its rim."""
 
@@ -13,7 +17,8 @@ def atlas(view: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.uint
     """(T,2T,3) of the (T,T,4) square view and its (T,T) silhouette.
 
     Beyond the silhouette the object's own colours go on, so that no background bleeds in. The back is not the front
-    again, which would show a face twice: the colours of its rim flow inwards, smoother the farther they go.
+    again, which would show a face twice: the colours near its rim flow inwards, smoother the farther they go. Those of
+    the rim itself stay there, so that no seam shows, but do not flow: in a drawing they are ink.
     """
     import cv2
 
@@ -21,7 +26,10 @@ def atlas(view: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.uint
     band = max(2.0, len(view) / 100)
     # The rim's own pixels are mixed with background, and the inflated rim stretches them: those deeper in count more.
     front = spread(view[..., :3].astype(np.float32), np.clip((depth - 0.5) / band, 0, 1) ** 2)
-    back = spread(front, np.clip(1 - (depth - 1) / band, 0, 1))
+    near_rim = np.clip(depth / band - 1.5, 0, 1) * np.clip(_NEAR - depth / band, 0, 1)
+    # A part that is too narrow for that has but its rim.
+    back = spread(front, np.maximum(near_rim, _NARROW * np.clip(1 - (depth - 1) / band, 0, 1)))
+    back += np.clip(1 - (depth - 1) / band, 0, 1)[..., None] * (front - back)
     soft = cv2.GaussianBlur(depth, (0, 0), len(view) / 50)
     back *= 1 - _SHADE * (soft / max(soft.max(), 1.0))[..., None]
     return np.asarray(np.rint(np.concatenate([front, back], axis=1)).clip(0, 255), dtype=np.uint8)

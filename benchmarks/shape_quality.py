@@ -73,6 +73,33 @@ def main() -> None:
     if not rows:
         sys.exit(f"no pictures in {options.eval / 'pictures'}")
     print(_row(f"MEAN of {len(rows)}", np.mean(rows, axis=0)))
+    print(f"peak memory of this process {_peak_memory():.0f} MB")
+    if options.model == "builtin":
+        print(f"the network alone {_network_ms():.0f} ms")
+
+
+def _peak_memory() -> float:
+    """In MB (10^6 bytes); NaN where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def _network_ms() -> float:
+    """CPU time of one picture through the built-in model's network, the median of 20."""
+    from models.builtin import depth, weights
+
+    loaded = weights.load()
+    plane = np.full((loaded.network.config.size,) * 2, 0.5)
+    times = []
+    for _ in range(20):
+        start = time.process_time()
+        depth._predicted(loaded, np.dstack([plane] * 3), plane, plane)
+        times.append(time.process_time() - start)
+    return 1000 * float(np.median(times))
 
 
 def _row(name: str, values: list[float]) -> str:

@@ -56,12 +56,15 @@ def run(count: int, quality: int, extra: Path | None, sources: list[int]) -> Non
             meshes = [made(model, picture, quality) for model in (inflated, learned)]
             rows.append([score(mesh, truth, number) for mesh in meshes])
             closed += all(is_closed(mesh) for mesh in meshes)
+        if not rows:
+            continue
         scores = np.array(rows)
         print(row(name, scores, closed))
         if name != "mesh sources":
             everything.append((scores, closed))
-    scores = np.concatenate([scores for scores, _ in everything])
-    print(row("all made up", scores, sum(closed for _, closed in everything)))
+    if everything:
+        scores = np.concatenate([scores for scores, _ in everything])
+        print(row("all made up", scores, sum(closed for _, closed in everything)))
 
 
 def sets(

@@ -49,7 +49,9 @@ def main() -> None:
     parser.add_argument("--model-path", type=Path)
     parser.add_argument("--quality", type=int, default=7)
     options = parser.parse_args()
-    if options.paired:
+    if options.paired is not None:
+        if options.paired < 1:
+            parser.error("--paired needs at least one shape")
         import shape_pairs
 
         shape_pairs.run(options.paired, options.quality, options.extra_meshes, options.sources)

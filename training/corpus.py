@@ -68,7 +68,7 @@ def _welded(solid: Solid) -> Solid:
 
 
 def _edges(faces: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(E,2) edges, each once, and (F,3) the edge opposite to no corner but after each."""
+    """(E,2) edges, each once, and (F,3) which of them a triangle has: from its corner 0 to 1, 1 to 2, 2 to 0."""
     pairs = np.sort(np.stack([faces, np.roll(faces, -1, 1)], -1).reshape(-1, 2), 1)
     edges, number = np.unique(pairs, axis=0, return_inverse=True)
     return edges, number.reshape(faces.shape)

@@ -6,9 +6,13 @@ room for a number of shards; when it is full, new ones take the place of the old
 
 from __future__ import annotations
 
+import math
+import multiprocessing
 import os
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -70,20 +74,51 @@ def flat_view(random: Random) -> NDArray[np.void]:
     return view
 
 
-def work(folder: Path, number: int, seed: int, source: Source, capacity: int, rest: float = 0.0) -> None:
+def work(folder: Path, number: int, seed: list[int], source: Source, capacity: int, rest: float = 0.0) -> None:
     """Worker `number` fills its part of the pool for ever; `rest`: how many times as long to sleep as to work once the
     part is full."""
-    random = np.random.default_rng(seed)
-    made = len(list(folder.glob(f"{number}-*.npy")))
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the trainer's way of ending, which it may have inherited
+    _end_with_parent()
+    random = np.random.default_rng([*seed, number])
+    for unfinished in folder.glob(f".{number}-*.npy"):
+        unfinished.unlink()
     while True:
         started = time.process_time()
         views = source.views(random, SHARD)
-        name = folder / f"{number}-{made % capacity:05}.npy"
+        name, full = place(folder, number, capacity)
         np.save(folder / f".{name.name}", views)
         os.replace(folder / f".{name.name}", name)
-        made += 1
-        if made >= capacity:
+        if full:
             time.sleep(rest * (time.process_time() - started))
+
+
+def place(folder: Path, number: int, capacity: int) -> tuple[Path, bool]:
+    """Where a worker's next shard goes, and whether its part of the pool is full: the oldest shard has to go then."""
+    there = sorted(folder.glob(f"{number}-*.npy"))
+    if len(there) >= capacity:
+        return min(there, key=_changed), True
+    return next(name for i in range(capacity) if (name := folder / f"{number}-{i:05}.npy") not in there), False
+
+
+def _changed(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:  # the trainer deletes what it cannot read
+        return 0
+
+
+def _end_with_parent(_: int = 0) -> None:
+    """End this process as soon as its parent is gone, even if that was killed, and leave Ctrl-C to the parent."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class Pool:
@@ -91,7 +126,7 @@ class Pool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._looked, self._files = 0.0, list[Path]()
+        self._looked, self._files = -math.inf, list[Path]()
 
     def files(self) -> list[Path]:
         """The shards there are; looks at most every ten seconds."""
@@ -100,37 +135,59 @@ class Pool:
             self._looked = time.monotonic()
         return self._files
 
-    def wait(self) -> None:
-        """Until there is enough to begin with."""
-        while len(self.files()) < 2:
-            time.sleep(0.5)
-            self._looked = 0.0
+    def wait(self, enough: int = 1, alive: Callable[[], bool] = lambda: True) -> None:
+        """Until `enough` shards can be read; a message and the end when nobody is `alive` to make them."""
+        while True:
+            working = alive()
+            self._looked = -math.inf
+            if sum(self._shard(file) is not None for file in self.files()) >= enough:
+                return
+            if not working:
+                raise SystemExit(f"there are too few views in {self.folder}, and no worker is alive to make more")
+            time.sleep(0.2)
 
     def batch(self, random: Random, size: int) -> NDArray[np.void]:
         """(size,) of VIEW, from a few shards."""
-        files = self.files()
-        found = []
-        for number in random.integers(len(files), size=8):
-            shard = np.load(files[number], mmap_mode="r")
-            found.append(np.array(shard[np.sort(random.integers(len(shard), size=-(-size // 8)))]))
+        found = list[NDArray[np.void]]()
+        while len(found) < 8:
+            if not self.files():
+                self.wait()
+            files = self.files()
+            shard = self._shard(files[random.integers(len(files))])
+            if shard is not None:
+                found.append(np.array(shard[np.sort(random.integers(len(shard), size=-(-size // 8)))]))
         return np.concatenate(found)[:size]
+
+    def _shard(self, file: Path) -> NDArray[np.void] | None:
+        """The views of a file, or None and no such file any more when it is broken."""
+        try:
+            shard: NDArray[np.void] = np.load(file, mmap_mode="r")
+            if shard.dtype == render.VIEW and len(shard):
+                return shard
+        except (FileNotFoundError, ValueError, EOFError):
+            pass
+        self._files = [other for other in self._files if other != file]
+        file.unlink(missing_ok=True)
+        return None
 
 
 class Lit(IterableDataset[tuple[Tensor, ...]]):
     """Batches without end, lit in a process of their own: the fields of `lighting.Batch`."""
 
-    def __init__(self, pool: Pool, seed: int, batch: int, size: int) -> None:
+    def __init__(self, pool: Pool, seed: list[int], batch: int, size: int) -> None:
         self.pool, self.seed, self.batch, self.size = pool, seed, batch, size
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        torch.set_num_threads(1)
         worker = get_worker_info()
-        random = np.random.default_rng([self.seed, worker.id if worker else 0])
+        if worker:
+            torch.set_num_threads(1)
+        random = np.random.default_rng([*self.seed, worker.id if worker else 0, 1])  # 1: not as the makers of views
         while True:
             batch = lit(self.pool.batch(random, self.batch), random, size=self.size)
             yield batch.fields()
 
 
-def loader(pool: Pool, seed: int, batch: int, size: int, processes: int) -> DataLoader[tuple[Tensor, ...]]:
+def loader(pool: Pool, seed: list[int], batch: int, size: int, processes: int) -> DataLoader[tuple[Tensor, ...]]:
     """Batches for training, a few of them ahead."""
-    return DataLoader(Lit(pool, seed, batch, size), batch_size=None, num_workers=processes)
+    views = Lit(pool, seed, batch, size)
+    return DataLoader(views, batch_size=None, num_workers=processes, worker_init_fn=_end_with_parent)

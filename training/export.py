@@ -12,10 +12,12 @@ import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 
+import checkpoint
 import render  # noqa: F401  (puts backend on the path)
 from models.builtin.network import DepthNetwork, NetworkConfig
 from models.builtin.weights import FOLDER, MANIFEST, WEIGHTS
@@ -29,15 +31,11 @@ def main() -> None:
     parser.add_argument("--made-on", default=platform.processor() or platform.machine())
     options = parser.parse_args()
 
-    saved = torch.load(options.run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    saved = checkpoint.load(options.run)
     network = DepthNetwork(NetworkConfig(size=saved["settings"]["size"]))
     network.load_state_dict(saved["average"])
     tensors = {name: tensor.to(torch.float16).contiguous() for name, tensor in network.state_dict().items()}
     data = safetensors.torch.save(tensors)
-    options.to.mkdir(parents=True, exist_ok=True)
-    (options.to / WEIGHTS).write_bytes(data)
-    report = options.run / "report" / "scores.json"
-    scores = json.loads(report.read_text()) if report.exists() else {}
     settings = dict(saved["settings"])
     before = settings.pop("before", None)  # of the weights that it began from
     manifest = {
@@ -49,12 +47,31 @@ def main() -> None:
         "licence": "MIT, as the rest of the project",
         "config": asdict(network.config),
         "training": {**saved["state"], "made_on": options.made_on, "before": before, "settings": settings},
-        "validation": {name: value for name, value in scores.items() if name not in saved["state"]},
+        "validation": scores(options.run, saved["state"]),
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
         "torch": torch.__version__,
     }
-    (options.to / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    replace(options.to, {WEIGHTS: data, MANIFEST: text.encode()})
     print(f"{options.to / WEIGHTS}: {len(data) / 1e6:.2f} MB, SHA-256 {manifest['sha256']}")
+
+
+def scores(run: Path, state: dict[str, Any]) -> dict[str, float]:
+    """Those of the report, if it was made at this step."""
+    report = run / "report" / "scores.json"
+    found = json.loads(report.read_text()) if report.exists() else {}
+    if found.get("step") != state["step"]:
+        return {}
+    return {name: value for name, value in found.items() if name not in state}
+
+
+def replace(folder: Path, files: dict[str, bytes]) -> None:
+    """Write the files so that none is there half, and the last, which vouches for the others, changes last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / f"{name}.part").write_bytes(data)
+    for name in files:
+        (folder / f"{name}.part").replace(folder / name)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Shapes that the project makes itself: `make_shape(random)` picks a family and builds one of its endless members.
 
 Each family is a function of a random generator that returns a `Solid` of any size, +Y up, its front towards +Z.
-Families come in two groups of files, household things here and in `household.py`, the rest in `outdoors.py`.
+The abstract families are here, the others in `household.py`, `living.py` and `outdoors.py`.
 """
 
 from __future__ import annotations

@@ -321,7 +321,7 @@ def food(random: Random) -> Solid:
         fruit = ellipsoid(radius, skin)
         fruit = fruit.bent(
             lambda p: (
-                p * (1 - 0.25 * random_pear * p[:, 1:2])
+                p * (1 - 0.15 * p[:, 1:2])
                 - np.array([0, 0.15, 0]) * np.exp(-8 * (p[:, :1] ** 2 + p[:, 2:] ** 2)) * np.sign(p[:, 1:2])
             )
         )
@@ -357,8 +357,6 @@ def food(random: Random) -> Solid:
     slice_ = np.concatenate([[(0.02, 0)], arc(1, (-angle / 2, angle / 2), 9)[:, :2]])
     return extrusion(slice_ - np.array([0.3, 0]), random.uniform(0.2, 0.7), skin).turned(0, -1.57)
 
-
-random_pear = 0.6
 
 FAMILIES: dict[str, tuple[Callable[[Random], Solid], float]] = {
     "mug": (mug, 2),

@@ -45,9 +45,9 @@ def animal(random: Random) -> Solid:
         )
     )
     if random.random() < 0.35:
-        horn = skull * np.array([[0.4, 0.8, 0], [0.9, 1.3, 0], [0.9, 2.0, 0.3]])
-        parts_of_horn = sweep(horn, skull * np.array([0.2, 0.14, 0.04]), tint(random), around=8)
-        face.append(mirrored(parts_of_horn))
+        path = skull * np.array([[0.4, 0.8, 0], [0.9, 1.3, 0], [0.9, 2.0, 0.3]])
+        horn = sweep(path, skull * np.array([0.2, 0.14, 0.04]), tint(random), around=8)
+        face.append(mirrored(horn))
     parts.append(together(face).turned(1, random.normal(0, 0.4)).turned(0, random.uniform(-0.2, 0.5)).moved(head))
     if random.random() < 0.8:
         end = random.uniform(0.2, 1.0)

@@ -41,9 +41,8 @@ def view_type(size: int) -> np.dtype[np.void]:
 
 VIEW = view_type(SIZE)
 """A view to train on. `front` and `back` are z where the pixel's ray enters and leaves, NaN where it meets nothing;
-`height` is
-the inflation of the mask; `mask` the covered share of the pixel; `flat`: a drawing, whose best depth is
-the inflation."""
+`height` is the inflation of the mask; `mask` the covered share of the pixel; `flat`: a drawing, whose best depth is the
+inflation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ Random = np.random.Generator
 
 @dataclass(frozen=True, slots=True)
 class Solid:
-    """Triangles with colours, and whether they are facets or stand for a smooth surface."""
+    """Triangles with colours."""
 
     vertices: Points
     """(V,3)"""

@@ -4,21 +4,25 @@
 
 Workers make views without end into DIR/pool while this process trains on them. Everything is in DIR: `checkpoint.pt`
 (start the same command again and it goes on from there), `log.jsonl`, and `report/` with a montage and the scores.
-`export.py` then turns the checkpoint into the weights that ship.
+Ctrl-C and SIGTERM save the checkpoint before they end it. `export.py` then turns it into the weights that ship.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import multiprocessing
+import os
+import signal
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import torch
 
+import checkpoint
 import data
 import validate
 from lighting import Batch
@@ -28,6 +32,8 @@ from models.builtin.network import DepthNetwork, NetworkConfig
 
 _AVERAGED = 4
 """Steps between two updates of the averaged weights, which are the ones that ship."""
+_WARM = 0.03
+"""The share of the run over which the learning rate rises."""
 
 
 def options() -> argparse.Namespace:
@@ -35,7 +41,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="where everything is written")
     parser.add_argument("--start", type=Path, metavar="DIR", help="weights to begin from, such as the shipped ones")
-    parser.add_argument("--minutes", type=float, default=60, help="how long this call trains")
+    parser.add_argument("--minutes", type=float, default=60, help="how long this call takes, but for its report")
     parser.add_argument("--total-minutes", type=float, help="over all calls, for the learning rate; default: --minutes")
     parser.add_argument("--extra-meshes", type=Path, metavar="DIR", help="real meshes, see corpus.py; optional")
     parser.add_argument("--extra-share", type=float, default=0.55, help="of the shapes, how many are extra meshes")
@@ -45,75 +51,94 @@ def options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="of this process, on the CPU")
     parser.add_argument("--workers", type=int, default=1, help="processes that make views")
     parser.add_argument("--loaders", type=int, default=1, help="processes that light them")
-    parser.add_argument("--pool", type=int, default=160, help=f"files of {data.SHARD} views that each worker keeps")
+    parser.add_argument("--pool", type=positive, default=64, help=f"files of {data.SHARD} views that each worker keeps")
     parser.add_argument(
         "--rest", type=float, default=3, help="how long a worker sleeps for each second of work once its pool is full"
     )
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=positive, default=32)
     parser.add_argument("--size", type=int, default=NetworkConfig().size, help="pixels, a multiple of 24")
     parser.add_argument("--rate", type=float, default=4e-4, help="the highest learning rate")
     parser.add_argument("--compile", action="store_true", help="a tenth faster; needs a C++ compiler")
     parser.add_argument("--check-minutes", type=float, default=5, help="between two validations")
-    parser.add_argument("--checks", type=int, default=96, help="views in each validation set")
-    return parser.parse_args()
+    parser.add_argument("--checks", type=positive, default=96, help="views in each validation set")
+    args = parser.parse_args()
+    if args.size < 24 or args.size % 24:
+        raise SystemExit(f"--size {args.size} is not a multiple of 24")
+    return args
+
+
+def positive(text: str) -> int:
+    """A count of at least 1, for argparse."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
 
 
 def main() -> None:
     """Train for a while."""
+    started = time.monotonic()
     args = options()
+    stop = Stop()
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     args.run.mkdir(parents=True, exist_ok=True)
     log = (args.run / "log.jsonl").open("a")
-
-    def fresh() -> DepthNetwork:
-        network: Any = DepthNetwork(NetworkConfig(size=args.size))
-        return cast(DepthNetwork, network.to(args.device, memory_format=torch.channels_last))
-
-    network, average = fresh(), fresh()
-    average.load_state_dict(network.state_dict())
-    optimizer = torch.optim.AdamW(network.parameters(), lr=args.rate, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
-    state: dict[str, Any] = {"step": 0, "minutes": 0.0, "views": 0}
-    origin: dict[str, Any] | None = None
-    checkpoint = args.run / "checkpoint.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=args.device, weights_only=True)
-        network.load_state_dict(saved["network"])
-        average.load_state_dict(saved["average"])
-        optimizer.load_state_dict(saved["optimizer"])
-        state, origin = saved["state"], saved["settings"].get("before")
-        print(f"going on after {state['minutes']:.1f} minutes, {state['views']} views")
-    elif args.start:
-        network.load_state_dict(weights.load(args.start).network.state_dict())
-        average.load_state_dict(network.state_dict())
-        origin = before(args.start)
+    network, average, optimizer, state, origin = beginning(args)
     forward = torch.compile(network, dynamic=False) if args.compile else network
 
+    seed = seeds(args.seed, log, state["step"])
     source = data.Source(args.extra_meshes, tuple(args.hold_out), args.extra_share)
-    workers = start_workers(args, source, state["step"])
+    workers = start_workers(args, source, seed)
     pool = data.Pool(args.run / "pool")
+    print("rendering the views to check on…", flush=True)
     checks = validate.Checks(args.extra_meshes, tuple(args.hold_out), args.checks, args.size)
-    pool.wait()
-    batches = iter(data.loader(pool, args.seed + state["step"], args.batch, args.size, args.loaders))
+    print("rendering the first views…", flush=True)
+    pool.wait(max(1, min(2, args.workers * args.pool)), lambda: any(worker.is_alive() for worker in workers))
+    batches = iter(data.loader(pool, seed, args.batch, args.size, args.loaders))
 
     settings = {
         name: value.name if isinstance(value, Path) else value if isinstance(value, int | float | list) else str(value)
         for name, value in vars(args).items()
     } | {"before": origin}
     slow, fast = ([p.data for p in each.parameters()] for each in (average, network))
-    began, clock = state["minutes"], Clock(args.device, args.threads)
+    began, sums = state["minutes"], dict[str, float]()
     total = args.total_minutes or began + args.minutes
-    next_check, sums = began + args.check_minutes, dict[str, float]()
-    while (spent := clock.minutes()) < args.minutes and began + spent < total:
-        share = (began + spent) / total
-        rate = args.rate * min(1, (state["step"] + 1) / 300) * (0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+    next_check = began + min(1, args.check_minutes)
 
-        batch = Batch(*next(batches)).to(args.device)
+    def keep() -> None:
+        state["minutes"] = began + (time.monotonic() - started) / 60
+        checkpoint.save(args.run, network, average, optimizer, state, settings)
+
+    stop.now = False
+    while not stop.asked():
+        now = began + (time.monotonic() - started) / 60
+        if now >= min(began + args.minutes, total):
+            break
+        if now >= next_check:
+            next_check = now + args.check_minutes
+            keep()
+            if workers and not any(worker.is_alive() for worker in workers):
+                raise SystemExit("\nall workers have ended; the checkpoint is saved")
+            stop.now = True
+            scores = checks.scores(average, args.device)
+            stop.now = False
+            note(log, {**state, "scores": scores})
+            print(f"\n{state['minutes']:.1f} min {text(scores)}")
+
+        try:
+            batch = Batch(*next(batches)).to(args.device)
+        except RuntimeError:
+            if stop.asked():  # it went to the loaders as well
+                break
+            raise
         with torch.autocast(args.device.split(":")[0], torch.bfloat16):
             found = forward(batch.picture, batch.mask, batch.height)
         value, parts = loss(found, batch)
+        if not all(map(math.isfinite, parts.values())):
+            print("\na loss that is not finite: step skipped")
+            continue
+        for group in optimizer.param_groups:
+            group["lr"] = rate(args.rate, now / total)
         optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -121,40 +146,111 @@ def main() -> None:
         state["step"] += 1
         state["views"] += args.batch
         if state["step"] % _AVERAGED == 0:
-            keep = min(0.999, state["step"] / (state["step"] + 10)) ** _AVERAGED
-            torch._foreach_lerp_(slow, fast, 1 - keep)
+            share = min(0.999, state["step"] / (state["step"] + 10)) ** _AVERAGED
+            torch._foreach_lerp_(slow, fast, 1 - share)
 
         for name, part in parts.items():
             sums[name] = 0.98 * sums.get(name, part) + 0.02 * part
-        if state["step"] % 20 == 0:
-            show(spent / args.minutes, f"step {state['step']} {text(sums)}")
+        if state["step"] % 20 == 1:
+            show((now - began) / args.minutes, f"step {state['step']} {text(sums)}")
         if state["step"] % 100 == 0:
-            note(log, {**state, "minutes": began + spent, "rate": rate, "files": len(pool.files()), **sums})
-        if began + spent >= next_check:
-            next_check += args.check_minutes
-            state["minutes"] = began + clock.minutes()
-            save(checkpoint, network, average, optimizer, state, settings)
-            clock.pause()
-            scores = checks.scores(average, args.device)
-            note(log, {**state, "scores": scores})
-            print(f"\n{state['minutes']:.1f} min {text(scores)}")
-            clock.go_on()
+            used = optimizer.param_groups[0]["lr"]
+            note(log, {**state, "minutes": now, "rate": used, "files": len(pool.files()), **sums})
 
-    state["minutes"] = began + clock.minutes()
-    save(checkpoint, network, average, optimizer, state, settings)
+    keep()
     for worker in workers:
         worker.terminate()
+    if stop.asked():
+        print(f"the checkpoint is saved, after step {state['step']}", flush=True)
+        raise SystemExit(128 + stop.signal)
+    stop.now = True
     scores = checks.report(average, args.device, args.run, state)
     note(log, {**state, "scores": scores})
     print(f"\n{state['minutes']:.1f} min {text(scores)}\nreport: {args.run / 'report'}")
 
 
-def start_workers(args: argparse.Namespace, source: data.Source, step: int) -> list[multiprocessing.Process]:
-    """Processes that render; each resumed run has seeds of its own, so that its views are new."""
+class Stop:
+    """SIGTERM and Ctrl-C end the process: at once while `now`, else as soon as the loop asks."""
+
+    def __init__(self) -> None:
+        self.now, self.signal = True, 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._came)
+
+    def asked(self) -> bool:
+        """Whether one of them came."""
+        return self.signal > 0
+
+    def _came(self, number: int, _: object) -> None:
+        self.signal = number
+        if hasattr(signal, "SIGCHLD"):  # torch would complain of loaders that the same signal has ended
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        with contextlib.suppress(OSError):  # not print(), which may be at work already
+            os.write(1, f"\nended by {signal.Signals(number).name}\n".encode())
+        if self.now:
+            raise SystemExit(128 + number)
+
+
+def beginning(
+    args: argparse.Namespace,
+) -> tuple[DepthNetwork, DepthNetwork, torch.optim.Optimizer, dict[str, Any], dict[str, Any] | None]:
+    """The network, its average, the optimizer, the counts so far, and what `--start` was: from the checkpoint if there
+    is one, else new."""
+
+    def fresh() -> DepthNetwork:
+        network: Any = DepthNetwork(NetworkConfig(size=args.size))
+        return cast(DepthNetwork, network.to(args.device, memory_format=torch.channels_last))
+
+    network, average = fresh(), fresh()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=args.rate, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
+    state: dict[str, Any] = {"step": 0, "minutes": 0.0, "views": 0}
+    origin: dict[str, Any] | None = None
+    if (args.run / checkpoint.NAME).exists():
+        saved = checkpoint.load(args.run, args.device)
+        same_size(args.size, saved["settings"]["size"], f"the checkpoint in {args.run}")
+        network.load_state_dict(saved["network"])
+        average.load_state_dict(saved["average"])
+        optimizer.load_state_dict(saved["optimizer"])
+        state, origin = saved["state"], saved["settings"].get("before")
+        print(f"going on after {state['minutes']:.1f} minutes, {state['views']} views")
+        return network, average, optimizer, state, origin
+    if args.start:
+        try:
+            shipped = weights.load(args.start).network
+        except weights.WeightsError as error:
+            raise SystemExit(f"--start: {error}") from error
+        same_size(args.size, shipped.config.size, f"the weights in {args.start}")
+        network.load_state_dict(shipped.state_dict())
+        origin = before(args.start)
+    average.load_state_dict(network.state_dict())
+    return network, average, optimizer, state, origin
+
+
+def same_size(asked: int, found: int, what: str) -> None:
+    """A message and the end when they differ: the attention has a weight for each place."""
+    if asked != found:
+        raise SystemExit(f"{what}: made with --size {found}, not {asked}")
+
+
+def rate(highest: float, share: float) -> float:
+    """The learning rate after that share of the run: a short rise, then along a cosine."""
+    return highest * min(1, share / _WARM) * (0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2)
+
+
+def seeds(seed: int, log: TextIO, step: int) -> list[int]:
+    """What this call's random numbers begin from. The length of the log tells it from those before, whether they lived
+    to save anything or not; the step, when only the checkpoint came along. A fresh run's are always the same."""
+    log.seek(0, os.SEEK_END)
+    found = [seed, log.tell(), step]
+    note(log, {"begins_after_step": step})
+    return found
+
+
+def start_workers(args: argparse.Namespace, source: data.Source, seed: list[int]) -> list[multiprocessing.Process]:
+    """Processes that render."""
     (args.run / "pool").mkdir(exist_ok=True)
     workers = []
     for number in range(args.workers):
-        seed = args.seed * 1_000_003 + number * 1009 + step
         job = (args.run / "pool", number, seed, source, args.pool, args.rest)
         workers.append(multiprocessing.Process(target=data.work, args=job, daemon=True))
         workers[-1].start()
@@ -164,42 +260,13 @@ def start_workers(args: argparse.Namespace, source: data.Source, step: int) -> l
 def before(folder: Path) -> dict[str, Any]:
     """How the weights to begin from were trained, for the manifest of those that come of them."""
     manifest = json.loads((folder / weights.MANIFEST).read_text(encoding="utf-8"))
-    training = manifest["training"]
+    training = manifest.get("training", {})
     return {"sha256": manifest["sha256"]} | {
         name: training.get(name) for name in ("step", "minutes", "views", "before")
     }
 
 
-class Clock:
-    """Minutes of training: on the CPU its own time, so that other work on the machine does not shorten the schedule."""
-
-    def __init__(self, device: str, threads: int) -> None:
-        self._now = time.perf_counter if device.startswith("cuda") else lambda: time.process_time() / threads
-        self._past, self._start = 0.0, self._now()
-
-    def minutes(self) -> float:
-        """So far."""
-        return (self._past + self._now() - self._start) / 60
-
-    def pause(self) -> None:
-        """What follows is not training."""
-        self._past += self._now() - self._start
-
-    def go_on(self) -> None:
-        """Training again."""
-        self._start = self._now()
-
-
-def save(
-    file: Path, network: Any, average: Any, optimizer: Any, state: dict[str, Any], settings: dict[str, Any]
-) -> None:
-    """All that is needed to go on."""
-    parts = {"network": network.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
-    torch.save({**parts, "state": state, "settings": settings}, file.with_suffix(".part"))
-    file.with_suffix(".part").replace(file)
-
-
-def note(log: Any, entry: dict[str, Any]) -> None:
+def note(log: TextIO, entry: dict[str, Any]) -> None:
     """One line of the log."""
     print(
         json.dumps({name: round(v, 6) if isinstance(v, float) else v for name, v in entry.items()}),

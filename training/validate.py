@@ -8,6 +8,7 @@ counts in the end is measured on finished meshes, by `benchmarks/shape_quality.p
 from __future__ import annotations
 
 import json
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,14 @@ class Checks:
             "families": views(
                 random,
                 lambda: render.surface(families.make_shape(random, str(random.choice(families.HELD_OUT)))),
-                count // 2,
+                max(1, count // 2),
                 size,
             ),
         }
         if extra and held_out:
             meshes = [mesh for source, mesh in corpus.load(extra) if source in held_out]
             if meshes:
-                order = iter(random.permutation(len(meshes)).tolist() * (1 + count // len(meshes)))
+                order = cycle(random.permutation(len(meshes)).tolist())
                 self.sets["meshes"] = views(random, lambda: render.surface(meshes[next(order)], 1.0), count, size)
 
     def scores(self, network: torch.nn.Module, device: str) -> dict[str, float]:
@@ -78,8 +79,10 @@ class Checks:
                 depths = [batch.front[i], front[i], batch.back[i], back[i]]
                 shown = [np.repeat(127 + 110 * depth.numpy()[..., None], 3, -1) * inside for depth in depths]
                 rows.append(np.concatenate([picture[..., ::-1], *shown], 1))
+            if len(rows) % 2:
+                rows.append(np.full_like(rows[0], 255))
             half = len(rows) // 2
-            sheet = np.concatenate([np.concatenate(rows[:half]), np.concatenate(rows[half : 2 * half])], 1)
+            sheet = np.concatenate([np.concatenate(rows[:half]), np.concatenate(rows[half:])], 1)
             cv2.imwrite(str(folder / f"{name}.png"), sheet.clip(0, 255).astype(np.uint8))
         (folder / "scores.json").write_text(json.dumps({**state, **scores}, indent=1))
         return scores

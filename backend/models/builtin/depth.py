@@ -68,9 +68,15 @@ def learned(weights: Weights, window: View, height: Field) -> tuple[Field, Field
     colours = layers[..., 3:] / np.maximum(layers[..., 2:3], 1e-3)
     middle, half, trust = _predicted(weights, colours, cover, small)
     trust *= 1 - _EVEN_COSTS * _ramp(_evenness(picture), *_EVEN)
-    middle, added = trust * middle, trust * (_FULLER * half - small)
+    return _enlarged(small, cover, trust * middle, trust * (_FULLER * half - small), height)
 
-    inside = cover > 0.5
+
+def _enlarged(small: Field, cover: Field, middle: Field, added: Field, height: Field) -> tuple[Field, Field]:
+    """(N,N) front and back from what is known at the network's size: (S,S) inflated half thickness, covered share of
+    each pixel, middle of the two layers, and what is added to the half thickness."""
+    import cv2
+
+    size, inside = len(small), cover > 0.5
     surely = np.clip(2 * cover - 1, 0, 1)  # a pixel that is half background says less of the depth
     middle, added = (_smoothed(layer, surely) for layer in (middle, added))
     reach = 2 * round(_RIM * size / 2) + 1

@@ -13,9 +13,21 @@ import numpy as np
 import household
 import living
 import outdoors
-from solids import Points, Random, Solid, blob, box, ellipsoid, extrusion, lathe, mirrored, sweep, together, turn
-
-Family = Callable[[Random], Solid]
+from solids import (
+    Family,
+    Points,
+    Random,
+    Solid,
+    blob,
+    box,
+    ellipsoid,
+    extrusion,
+    lathe,
+    mirrored,
+    sweep,
+    together,
+    turn,
+)
 
 
 def primitives(random: Random) -> Solid:

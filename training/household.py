@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Callable
 
 import numpy as np
 
 from solids import (
+    Family,
     Points,
     Random,
     Solid,
@@ -358,7 +358,7 @@ def food(random: Random) -> Solid:
     return extrusion(slice_ - np.array([0.3, 0]), random.uniform(0.2, 0.7), skin).turned(0, -1.57)
 
 
-FAMILIES: dict[str, tuple[Callable[[Random], Solid], float]] = {
+FAMILIES: dict[str, tuple[Family, float]] = {
     "mug": (mug, 2),
     "bowl": (bowl, 2),
     "pitcher": (pitcher, 2),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from household import tint
-from solids import Random, Solid, blob, box, cylinder, ellipsoid, limb, mirrored, sweep, together
+from solids import Family, Random, Solid, blob, box, cylinder, ellipsoid, limb, mirrored, sweep, together
 
 
 def animal(random: Random) -> Solid:
@@ -207,7 +205,7 @@ def plant(random: Random) -> Solid:
     return together(parts)
 
 
-FAMILIES: dict[str, tuple[Callable[[Random], Solid], float]] = {
+FAMILIES: dict[str, tuple[Family, float]] = {
     "animal": (animal, 2.5),
     "lizard": (lizard, 0.8),
     "person": (person, 2.5),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from household import tint
-from solids import Random, Solid, box, cylinder, ellipsoid, extrusion, lathe, limb, mirrored, sweep, together
+from solids import Family, Random, Solid, box, cylinder, ellipsoid, extrusion, lathe, limb, mirrored, sweep, together
 
 
 def car(random: Random) -> Solid:
@@ -149,7 +147,7 @@ def guitar(random: Random) -> Solid:
     return together(parts).turned(2, random.uniform(-0.6, 0.6))
 
 
-FAMILIES: dict[str, tuple[Callable[[Random], Solid], float]] = {
+FAMILIES: dict[str, tuple[Family, float]] = {
     "car": (car, 1.2),
     "ship": (ship, 0.6),
     "building": (building, 1),

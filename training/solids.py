@@ -47,6 +47,10 @@ class Solid:
         return Solid(self.vertices, self.faces, np.broadcast_to(np.asarray(colour, float), self.vertices.shape))
 
 
+Family = Callable[[Random], Solid]
+"""Makes a member of a family of shapes."""
+
+
 def turn(axis: int, angle: float) -> Points:
     """The (3,3) rotation about one of the axes."""
     c, s = np.cos(angle), np.sin(angle)

@@ -213,7 +213,7 @@ class TestDepthSteps:
         return 1 / (1 + np.exp((np.hypot(x, y) - 70) / blur)) * 0.5
 
     def steep(self, layer):
-        return _stepped(layer, np.ones(layer.shape, bool), self.PIXEL)
+        return _stepped(layer, np.ones(layer.shape), self.PIXEL)
 
     def width(self, layer):
         """Nodes between a fifth and four fifths of the way up, along a line through the middle."""

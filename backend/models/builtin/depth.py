@@ -90,7 +90,10 @@ def _enlarged(small: Field, cover: Field, middle: Field, added: Field, height: F
     pixel = len(height) / size
     large = np.asarray(cv2.GaussianBlur(large, (0, 0), max(_SOFTENED * pixel, 0.1)), dtype=np.float64)
     thickness = height + large[..., 1]
-    front, back = (_stepped(large[..., 0] + side * thickness, height > 0, pixel) for side in (1, -1))
+    # Not at the rim, which falls away as steeply as a step does.
+    from_rim = cv2.distanceTransform((height > 0).astype(np.uint8), cv2.DIST_L2, 5) / (_STEP_WIDTH * pixel)
+    share = np.clip(from_rim - 1, 0, 1)
+    front, back = (_stepped(large[..., 0] + side * thickness, share, pixel) for side in (1, -1))
     middle, thickness = (front + back) / 2, np.maximum((front - back) / 2, 1e-3)
     thickness = _smaller(thickness, _STEEPER * np.maximum(1 + large[..., 2], 0.05) * np.maximum(height, 1e-4))
     return middle + thickness, middle - thickness
@@ -165,10 +168,10 @@ def _smoothed(layer: Field, weight: Field) -> Field:
     return np.asarray(cv2.blur(layer * weight, kernel) / cv2.blur(weight, kernel), dtype=np.float64)
 
 
-def _stepped(layer: Field, inside: NDArray[np.bool_], pixel: float) -> Field:
+def _stepped(layer: Field, share: Field, pixel: float) -> Field:
     """With steep steps where depth jumps, from one part of the object to another behind it: the network's are ramps
     that are `pixel`s wide, which look like curtains. A slope stays: its middle is halfway between what lies around.
-    So does the rim, which falls away as steeply as a step does."""
+    `share`, from 0 to 1, is how much of this to do at each point."""
     import cv2
 
     reach = 2 * round(_STEP_WIDTH * pixel / 2) + 1
@@ -178,9 +181,7 @@ def _stepped(layer: Field, inside: NDArray[np.bool_], pixel: float) -> Field:
     jump = high - low
     way = np.clip(2 * (smooth - low) / np.maximum(jump, 1e-6) - 0.5, 0, 1)
     steep = cv2.GaussianBlur(low + way * way * (3 - 2 * way) * jump, (0, 0), max(0.3 * pixel, 0.1))
-    from_rim = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 5) / (_STEP_WIDTH * pixel)
-    share = np.clip(jump / _STEP - 1, 0, 1) * np.clip(from_rim - 1, 0, 1)
-    return np.asarray(layer + share * (steep - layer), dtype=np.float64)
+    return np.asarray(layer + np.clip(jump / _STEP - 1, 0, 1) * share * (steep - layer), dtype=np.float64)
 
 
 def _smaller(one: Field, two: Field) -> Field:

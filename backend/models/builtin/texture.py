@@ -26,10 +26,10 @@ def atlas(view: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.uint
     band = max(2.0, len(view) / 100)
     # The rim's own pixels are mixed with background, and the inflated rim stretches them: those deeper in count more.
     front = spread(view[..., :3].astype(np.float32), np.clip((depth - 0.5) / band, 0, 1) ** 2)
+    rim = np.clip(1 - (depth - 1) / band, 0, 1)
     near_rim = np.clip(depth / band - 1.5, 0, 1) * np.clip(_NEAR - depth / band, 0, 1)
-    # A part that is too narrow for that has but its rim.
-    back = spread(front, np.maximum(near_rim, _NARROW * np.clip(1 - (depth - 1) / band, 0, 1)))
-    back += np.clip(1 - (depth - 1) / band, 0, 1)[..., None] * (front - back)
+    back = spread(front, np.maximum(near_rim, _NARROW * rim))  # a part that is too narrow has but its rim
+    back += rim[..., None] * (front - back)
     soft = cv2.GaussianBlur(depth, (0, 0), len(view) / 50)
     back *= 1 - _SHADE * (soft / max(soft.max(), 1.0))[..., None]
     return np.asarray(np.rint(np.concatenate([front, back], axis=1)).clip(0, 255), dtype=np.uint8)

@@ -107,7 +107,7 @@ def _changed(file: Path) -> int:
         return 0
 
 
-def _end_with_parent(_: int = 0) -> None:
+def _end_with_parent() -> None:
     """End this process as soon as its parent is gone, even if that was killed, and leave Ctrl-C to the parent."""
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -119,6 +119,12 @@ def _end_with_parent(_: int = 0) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _loads(_: int) -> None:
+    """A loader leaves SIGTERM to the trainer, too: one that died of it first would make torch raise there."""
+    _end_with_parent()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class Pool:
@@ -190,4 +196,4 @@ class Lit(IterableDataset[tuple[Tensor, ...]]):
 def loader(pool: Pool, seed: list[int], batch: int, size: int, processes: int) -> DataLoader[tuple[Tensor, ...]]:
     """Batches for training, a few of them ahead."""
     views = Lit(pool, seed, batch, size)
-    return DataLoader(views, batch_size=None, num_workers=processes, worker_init_fn=_end_with_parent)
+    return DataLoader(views, batch_size=None, num_workers=processes, worker_init_fn=_loads)

@@ -6,6 +6,7 @@ the offsets `v_off` and `f_off`, and for each mesh the number of its `source`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,14 @@ def load(folder: Path) -> list[tuple[int, Solid]]:
     if not found:
         raise SystemExit(f"there are no meshes in {folder}: *.npz shards are expected")
     return found
+
+
+def split(folder: Path | None, held_out: Collection[int]) -> tuple[list[Solid], list[Solid]]:
+    """The meshes of a folder to train on, and those of the sources held out; none of either without a folder."""
+    meshes = load(folder) if folder else []
+    return [mesh for source, mesh in meshes if source not in held_out], [
+        mesh for source, mesh in meshes if source in held_out
+    ]
 
 
 def varied(solid: Solid, random: Random) -> tuple[Solid, bool]:

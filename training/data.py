@@ -26,7 +26,7 @@ import families
 import patterns
 import render
 from lighting import lit
-from solids import Random
+from solids import Random, Solid
 
 SHARD = 128
 """Views in a file."""
@@ -35,9 +35,8 @@ SHARD = 128
 class Source:
     """Makes views: of `extra` meshes with a chance of `share`, else of made-up shapes, a few of them drawings."""
 
-    def __init__(self, extra: Path | None, held_out: tuple[int, ...], share: float) -> None:
-        meshes = corpus.load(extra) if extra else []
-        self.meshes = [mesh for source, mesh in meshes if source not in held_out]
+    def __init__(self, extra: list[Solid], share: float) -> None:
+        self.meshes = extra
         self.share = share if self.meshes else 0.0
 
     def views(self, random: Random, count: int) -> NDArray[np.void]:

@@ -13,6 +13,10 @@ from torch.nn import functional as F  # noqa: N812
 
 from solids import Random
 
+_MOVED = 2
+"""Pixels by which half of the objects are moved at most, so that the network looks at more than exactly centred ones;
+less than the window's margin."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -63,6 +67,10 @@ def lit(views: NDArray[np.void], random: Random, *, size: int | None = None, pla
     for number, field in enumerate(fields):
         chosen = mirror.reshape(-1, *[1] * (field.ndim - 1))
         fields[number] = torch.where(chosen, field.flip(-1), field)
+    for i in np.flatnonzero(random.random(len(views)) < 0.5):
+        by = random.integers(-_MOVED, _MOVED + 1, 2).tolist()
+        for field in fields:
+            field[i] = field[i].roll(by, (-2, -1))
     return Batch(*[*fields, flat])
 
 

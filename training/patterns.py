@@ -75,7 +75,8 @@ def _sheet(random: Random) -> tuple[Points, Points]:
 
 
 def drawing(random: Random, size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """(S,S,3) colours and (S,S) mask of an icon or logo: flat shapes, letters, lines; its box is centred at 85 %."""
+    """(S,S,3) colours and (S,S) mask of an icon or logo: shapes of one colour or from one to another, letters, lines;
+    its box is centred at 85 %."""
     big = 4 * size
     mask, colours = np.zeros((big, big), np.uint8), np.zeros((big, big, 3), np.uint8)
     for number in range(random.integers(1, 7)):
@@ -86,7 +87,7 @@ def drawing(random: Random, size: int) -> tuple[NDArray[np.uint8], NDArray[np.ui
         if number and random.random() < 0.2:
             mask[new] = 0
         else:
-            mask[new], colours[new] = 255, random.integers(0, 256, 3)
+            mask[new], colours[new] = 255, _tint(new, random)[new]
             if random.random() < 0.3:  # an outline
                 edge = cv2.morphologyEx(stroke, cv2.MORPH_GRADIENT, np.ones((9, 9), np.uint8)) > 0
                 mask[edge], colours[edge] = 255, random.integers(0, 80)
@@ -100,13 +101,32 @@ def drawing(random: Random, size: int) -> tuple[NDArray[np.uint8], NDArray[np.ui
     return np.asarray(scaled[0]), np.asarray(scaled[1])
 
 
+def _tint(shape: NDArray[np.bool_], random: Random) -> NDArray[np.uint8]:
+    """(B,B,3) one colour, or at times a gradient across the (B,B) shape, straight or round."""
+    size = len(shape)
+    one, two = random.integers(0, 256, (2, 3))
+    if random.random() < 0.65:
+        return np.broadcast_to(one.astype(np.uint8), (size, size, 3))
+    two = two if random.random() < 0.3 else one * random.uniform(0.4, 1)
+    y, x = (axis / size - 0.5 for axis in np.mgrid[0:size, 0:size].astype(np.float32))
+    angle = random.choice([0, np.pi / 2, random.uniform(0, 2 * np.pi)])
+    way = x * np.cos(angle) + y * np.sin(angle) if random.random() < 0.7 else np.hypot(x, y)
+    low, high = way[shape].min(initial=np.inf), way[shape].max(initial=-np.inf)
+    share = np.clip((way - low) / max(high - low, 1e-6), 0, 1)[..., None]
+    return np.asarray(one + (two - one) * share).astype(np.uint8)
+
+
 def _draw(on: NDArray[np.uint8], kind: int, centre: Points, reach: float, random: Random) -> None:
     spot = centre.astype(int).tolist()
     if kind == 0:
         cv2.circle(on, spot, int(reach), 255, -1 if random.random() < 0.7 else int(reach / 3))
     elif kind == 1:
         half = reach * random.uniform(0.3, 1, 2)
-        cv2.rectangle(on, (centre - half).astype(int).tolist(), (centre + half).astype(int).tolist(), 255, -1)
+        bend = half.min() * random.uniform(0, 0.8) if random.random() < 0.5 else 0.0
+        low, high = ((centre + side * (half - bend)).astype(int).tolist() for side in (-1, 1))
+        cv2.rectangle(on, low, high, 255, -1)
+        if bend >= 1:
+            cv2.rectangle(on, low, high, 255, int(2 * bend))  # a thick line has round corners
     elif kind == 2:
         count = int(random.integers(3, 11))
         angle = np.linspace(0, 2 * np.pi, count, endpoint=False) + random.uniform(0, 6)

@@ -75,7 +75,7 @@ def _unit(vectors: Points) -> Points:
 def pose(random: Random, *, front: bool) -> Points:
     """A random (3,3) rotation: mostly upright and seen from a little above; `front` says that +z is the object's."""
     yaw = random.normal(0, 0.7) if front and random.random() < 0.6 else random.uniform(-np.pi, np.pi)
-    elevation = np.radians(random.uniform(-5, 40) if random.random() < 0.8 else random.normal(8, 4))
+    elevation = np.radians(random.uniform(-5, 40) if random.random() < 0.6 else random.normal(6, 5))
     upright = turn(2, random.normal(0, 0.05)) @ turn(0, elevation) @ turn(1, yaw)
     if random.random() < 0.15:  # lying about, any way up
         lying = turn(2, random.choice([-1, 1]) * np.pi / 2) if random.random() < 0.5 else turn(0, np.pi / 2)

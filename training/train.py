@@ -23,6 +23,7 @@ from typing import Any, TextIO, cast
 import torch
 
 import checkpoint
+import corpus
 import data
 import validate
 from lighting import Batch
@@ -87,11 +88,11 @@ def main() -> None:
     forward = torch.compile(network, dynamic=False) if args.compile else network
 
     seed = seeds(args.seed, log, state["step"])
-    source = data.Source(args.extra_meshes, tuple(args.hold_out), args.extra_share)
-    workers = start_workers(args, source, seed)
+    meshes, held_out = corpus.split(args.extra_meshes, args.hold_out)
+    workers = start_workers(args, data.Source(meshes, args.extra_share), seed)
     pool = data.Pool(args.run / "pool")
     print("rendering the views to check on…", flush=True)
-    checks = validate.Checks(args.extra_meshes, tuple(args.hold_out), args.checks, args.size)
+    checks = validate.Checks(held_out, args.checks, args.size)
     print("rendering the first views…", flush=True)
     pool.wait(max(1, min(2, args.workers * args.pool)), lambda: any(worker.is_alive() for worker in workers))
     batches = iter(data.loader(pool, seed, args.batch, args.size, args.loaders))
@@ -141,7 +142,9 @@ def main() -> None:
             group["lr"] = rate(args.rate, now / total)
         optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        if not torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0).isfinite():
+            print("\na gradient that is not finite: step skipped")
+            continue
         optimizer.step()
         state["step"] += 1
         state["views"] += args.batch

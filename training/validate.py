@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-import corpus
 import families
 import render
 from lighting import Batch, lit
 from losses import errors, inflated_errors
 from models.builtin.sheets import CAMERA
+from solids import Solid
 
 _SEED = 987_654_321
 """Far from any that training uses."""
@@ -32,7 +32,7 @@ _SEED = 987_654_321
 class Checks:
     """The sets, rendered once."""
 
-    def __init__(self, extra: Path | None, held_out: tuple[int, ...], count: int = 96, size: int = render.SIZE) -> None:
+    def __init__(self, extra: list[Solid], count: int = 96, size: int = render.SIZE) -> None:
         random = np.random.default_rng(_SEED)
         self.sets = {
             "made": views(random, lambda: render.surface(families.make_shape(random)), count, size),
@@ -43,11 +43,9 @@ class Checks:
                 size,
             ),
         }
-        if extra and held_out:
-            meshes = [mesh for source, mesh in corpus.load(extra) if source in held_out]
-            if meshes:
-                order = cycle(random.permutation(len(meshes)).tolist())
-                self.sets["meshes"] = views(random, lambda: render.surface(meshes[next(order)], 1.0), count, size)
+        if extra:
+            order = cycle(random.permutation(len(extra)).tolist())
+            self.sets["meshes"] = views(random, lambda: render.surface(extra[next(order)], 1.0), count, size)
 
     def scores(self, network: torch.nn.Module, device: str) -> dict[str, float]:
         """Per set: `err` the mean depth error over the inflation's, `better` how often it is less, `f` and `f_inf` the

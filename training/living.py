@@ -206,9 +206,9 @@ def plant(random: Random) -> Solid:
 
 
 FAMILIES: dict[str, tuple[Family, float]] = {
-    "animal": (animal, 2.5),
-    "lizard": (lizard, 0.8),
-    "person": (person, 2.5),
+    "animal": (animal, 3.5),
+    "lizard": (lizard, 1),
+    "person": (person, 3),
     "head": (head, 1),
     "bird": (bird, 0.7),
     "plant": (plant, 0.8),

@@ -14,7 +14,7 @@ _GLYPHS = "ABEKMRSTXZ0235689&%"
 
 def printed(albedo: Points, places: Points, random: Random) -> Points:
     """(N,3) colours with a print over them, by where the (N,3) places lie on the object."""
-    if random.random() < 0.45:
+    if random.random() < 0.55:
         return albedo
     low, high = places.min(0), places.max(0)
     place = (places - (low + high) / 2) / max(float((high - low).max()), 1e-6) * 2

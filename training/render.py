@@ -74,8 +74,11 @@ def _unit(vectors: Points) -> Points:
 
 def pose(random: Random, *, front: bool) -> Points:
     """A random (3,3) rotation: mostly upright and seen from a little above; `front` says that +z is the object's."""
-    yaw = random.normal(0, 0.7) if front and random.random() < 0.6 else random.uniform(-np.pi, np.pi)
-    elevation = np.radians(random.uniform(-5, 40) if random.random() < 0.6 else random.normal(6, 5))
+    yaw = random.uniform(-np.pi, np.pi)
+    if front and random.random() < 0.75:  # as people take pictures: three quarters, or straight from the front
+        yaw = random.choice([-1, 1]) * random.uniform(0.3, 1.1) if random.random() < 0.7 else random.normal(0, 0.3)
+        yaw += np.pi * (random.random() < 0.25)
+    elevation = np.radians(random.uniform(-5, 40) if random.random() < 0.7 else random.normal(6, 5))
     upright = turn(2, random.normal(0, 0.05)) @ turn(0, elevation) @ turn(1, yaw)
     if random.random() < 0.15:  # lying about, any way up
         lying = turn(2, random.choice([-1, 1]) * np.pi / 2) if random.random() < 0.5 else turn(0, np.pi / 2)

@@ -497,7 +497,8 @@ def serve(settings: Settings) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    threading.Thread(target=load, name="model-loader", daemon=True).start()
+    loading = threading.Thread(target=load, name="model-loader", daemon=True)
+    loading.start()
     closing = threading.Thread(target=server.close, name="closing", daemon=True)
     try:
         wasyncore.loop(timeout=1, map=channels, use_poll=hasattr(select, "poll"))
@@ -505,6 +506,7 @@ def serve(settings: Settings) -> None:
         closing.start()  # first, as it wakes the requests that wait for a job
         http.task_dispatcher.shutdown(timeout=2)
         closing.join(timeout=3)
+        loading.join(timeout=5)  # an interpreter that ends while it imports torch aborts
 
 
 def main() -> None:

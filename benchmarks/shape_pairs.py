@@ -88,7 +88,7 @@ def sets(
 
 def example(surface: render.Surface, random: np.random.Generator) -> tuple[NDArray[np.uint8] | None, Points]:
     """A cut-out picture, and points of the surface in the camera's frame."""
-    rotation = render.pose(random, front=True)
+    rotation = render.pose(random)
     view = render.render(surface, rotation, random, SIZE)
     if view is None:
         return None, np.zeros((0, 3))

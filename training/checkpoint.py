@@ -37,6 +37,8 @@ def load(run: Path, device: str = "cpu") -> dict[str, Any]:
     """What was saved: `network`, `average`, `optimizer`, `state`, `settings`. Restoring a module or an optimizer from
     it gives float32 again, whatever it was saved as."""
     file = run / NAME
+    if not file.exists():
+        raise SystemExit(f"{file} is missing")
     try:
         saved: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
         missing = {"network", "average", "optimizer", "state", "settings"} - saved.keys()

@@ -54,7 +54,7 @@ class Source:
                 solid, crease = families.make_shape(random), random.choice([0.7, 0.7, 0.4, 1.0])
             surface = render.surface(solid, float(crease))
             for _ in range(2):
-                view = render.render(surface, render.pose(random, front=True), random)
+                view = render.render(surface, render.pose(random), random)
                 if view is not None:
                     found.append(view)
         return np.stack(found[:count])
@@ -121,9 +121,11 @@ def _end_with_parent() -> None:
 
 
 def _loads(_: int) -> None:
-    """A loader leaves SIGTERM to the trainer, too: one that died of it first would make torch raise there."""
+    """A loader leaves SIGTERM to the trainer, too: one that died of it first would make torch raise there. It dies of
+    it later, as a trainer that an error has ended waits for that."""
     _end_with_parent()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(5))
 
 
 class Pool:

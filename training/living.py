@@ -166,7 +166,8 @@ def bird(random: Random) -> Solid:
     wing = ellipsoid((random.uniform(0.2, 1.0), 0.07, random.uniform(0.25, 0.55)), tint(random))
     parts.append(mirrored(wing.turned(2, random.uniform(-1.4, 0.8)).moved((fat * random.uniform(0.8, 1.4), 0.1, -0.1))))
     parts.append(ellipsoid((0.25, 0.06, 0.4), skin).turned(0, random.uniform(-0.5, 0.6)).moved((0, 0, -0.9)))
-    parts.append(mirrored(cylinder(0.05, random.uniform(0.2, 0.9), tint(random)).moved((0.18, -fat - 0.5, 0))))
+    leg = random.uniform(0.5, 1.2)
+    parts.append(mirrored(cylinder(0.05, leg, tint(random)).moved((0.18, -0.5 * fat - leg, 0))))
     return together(parts)
 
 

@@ -72,10 +72,10 @@ def _unit(vectors: Points) -> Points:
     return np.asarray(vectors / np.maximum(length, 1e-12))
 
 
-def pose(random: Random, *, front: bool) -> Points:
-    """A random (3,3) rotation: mostly upright and seen from a little above; `front` says that +z is the object's."""
+def pose(random: Random) -> Points:
+    """A random (3,3) rotation, mostly upright and seen from a little above, of an object whose front is towards +z."""
     yaw = random.uniform(-np.pi, np.pi)
-    if front and random.random() < 0.75:  # as people take pictures: three quarters, or straight from the front
+    if random.random() < 0.75:  # as people take pictures: three quarters, or straight from the front
         yaw = random.choice([-1, 1]) * random.uniform(0.3, 1.1) if random.random() < 0.7 else random.normal(0, 0.3)
         yaw += np.pi * (random.random() < 0.25)
     elevation = np.radians(random.uniform(-5, 40) if random.random() < 0.7 else random.normal(6, 5))
@@ -87,12 +87,13 @@ def pose(random: Random, *, front: bool) -> Points:
 
 
 def render(shape: Surface, rotation: Points, random: Random, size: int = SIZE) -> NDArray[np.void] | None:
-    """One view of the shape, or None when hardly anything is seen of it."""
+    """One view of the shape, or None when hardly anything is seen of it, or not all."""
     scene = rtcore_scene.EmbreeScene()
     TriangleMesh(scene, np.ascontiguousarray(fitted(shape.corners @ rotation.T), dtype=np.float32))
     near, far = cast(scene, *_rays(size)), cast(scene, *_rays(size, backwards=True))
     seen = (near["primID"] >= 0) & (far["primID"] >= 0)
-    if seen.mean() < 0.01:
+    square = seen.reshape(size, size)
+    if seen.mean() < 0.01 or square[[0, -1]].any() or square[:, [0, -1]].any():
         return None
     front = CAMERA - near["tfar"] * CAMERA
     back = CAMERA - (_BEYOND - far["tfar"]) * CAMERA

@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -42,36 +43,57 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="where everything is written")
     parser.add_argument("--start", type=Path, metavar="DIR", help="weights to begin from, such as the shipped ones")
-    parser.add_argument("--minutes", type=float, default=60, help="how long this call takes, but for its report")
-    parser.add_argument("--total-minutes", type=float, help="over all calls, for the learning rate; default: --minutes")
-    parser.add_argument("--extra-meshes", type=Path, metavar="DIR", help="real meshes, see corpus.py; optional")
-    parser.add_argument("--extra-share", type=float, default=0.55, help="of the shapes, how many are extra meshes")
-    parser.add_argument("--hold-out", type=int, nargs="*", default=[0, 8], help="sources of meshes to validate on only")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=1, help="of this process, on the CPU")
-    parser.add_argument("--workers", type=int, default=1, help="processes that make views")
-    parser.add_argument("--loaders", type=int, default=1, help="processes that light them")
-    parser.add_argument("--pool", type=positive, default=64, help=f"files of {data.SHARD} views that each worker keeps")
     parser.add_argument(
-        "--rest", type=float, default=3, help="how long a worker sleeps for each second of work once its pool is full"
+        "--minutes", type=ranged(float, 0.01), default=60, help="how long this call takes, but for its report"
     )
-    parser.add_argument("--batch", type=positive, default=32)
-    parser.add_argument("--size", type=int, default=NetworkConfig().size, help="pixels, a multiple of 24")
-    parser.add_argument("--rate", type=float, default=4e-4, help="the highest learning rate")
+    parser.add_argument(
+        "--total-minutes", type=ranged(float, 0.01), help="over all calls, for the learning rate; default: --minutes"
+    )
+    parser.add_argument("--extra-meshes", type=Path, metavar="DIR", help="real meshes, see corpus.py; optional")
+    parser.add_argument(
+        "--extra-share", type=ranged(float, 0, 1), default=0.55, help="of the shapes, how many are extra meshes"
+    )
+    parser.add_argument("--hold-out", type=int, nargs="*", default=[0, 8], help="sources of meshes to validate on only")
+    parser.add_argument("--seed", type=ranged(int, 0), default=1)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=ranged(int, 1), default=1, help="of this process, on the CPU")
+    parser.add_argument("--workers", type=ranged(int, 0), default=1, help="processes that make views")
+    parser.add_argument("--loaders", type=ranged(int, 0), default=1, help="processes that light them")
+    parser.add_argument(
+        "--pool", type=ranged(int, 1), default=64, help=f"files of {data.SHARD} views that each worker keeps"
+    )
+    parser.add_argument(
+        "--rest",
+        type=ranged(float, 0),
+        default=3,
+        help="how long a worker sleeps for each second of work once its pool is full",
+    )
+    parser.add_argument("--batch", type=ranged(int, 1), default=32)
+    parser.add_argument("--size", type=ranged(int, 24), default=NetworkConfig().size, help="pixels, a multiple of 24")
+    parser.add_argument("--rate", type=ranged(float, 0, 1), default=4e-4, help="the highest learning rate")
     parser.add_argument("--compile", action="store_true", help="a tenth faster; needs a C++ compiler")
-    parser.add_argument("--check-minutes", type=float, default=5, help="between two validations")
-    parser.add_argument("--checks", type=positive, default=96, help="views in each validation set")
+    parser.add_argument("--check-minutes", type=ranged(float, 0), default=5, help="between two validations")
+    parser.add_argument("--checks", type=ranged(int, 1), default=96, help="views in each validation set")
     args = parser.parse_args()
-    if args.size < 24 or args.size % 24:
-        raise SystemExit(f"--size {args.size} is not a multiple of 24")
+    if args.size % 24:
+        parser.error(f"--size {args.size} is not a multiple of 24")
+    if args.run.exists() and not args.run.is_dir():
+        parser.error(f"--run {args.run} is not a folder")
+    try:
+        torch.empty(0, device=args.device)
+    except (RuntimeError, AssertionError) as error:
+        parser.error(f"--device {args.device}: {str(error).splitlines()[0]}")
     return args
 
 
-def positive(text: str) -> int:
-    """A count of at least 1, for argparse."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+def ranged(kind: type[int] | type[float], low: float, high: float = math.inf) -> Callable[[str], float]:
+    """A number from `low` to `high`, for argparse."""
+
+    def number(text: str) -> float:
+        if not low <= (value := kind(text)) <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}")
+        return value
+
     return number
 
 
@@ -97,10 +119,9 @@ def main() -> None:
     pool.wait(max(1, min(2, args.workers * args.pool)), lambda: any(worker.is_alive() for worker in workers))
     batches = iter(data.loader(pool, seed, args.batch, args.size, args.loaders))
 
-    settings = {
-        name: value.name if isinstance(value, Path) else value if isinstance(value, int | float | list) else str(value)
-        for name, value in vars(args).items()
-    } | {"before": origin}
+    settings = {name: value.name if isinstance(value, Path) else value for name, value in vars(args).items()} | {
+        "before": origin
+    }
     slow, fast = ([p.data for p in each.parameters()] for each in (average, network))
     began, sums = state["minutes"], dict[str, float]()
     total = args.total_minutes or began + args.minutes
@@ -110,6 +131,8 @@ def main() -> None:
         state["minutes"] = began + (time.monotonic() - started) / 60
         checkpoint.save(args.run, network, average, optimizer, state, settings)
 
+    if began >= total:
+        print(f"this run has had its {total:.1f} minutes already")
     stop.now = False
     while not stop.asked():
         now = began + (time.monotonic() - started) / 60
@@ -156,7 +179,6 @@ def main() -> None:
             sums[name] = 0.98 * sums.get(name, part) + 0.02 * part
         if state["step"] % 20 == 1:
             show((now - began) / args.minutes, f"step {state['step']} {text(sums)}")
-        if state["step"] % 100 == 0:
             used = optimizer.param_groups[0]["lr"]
             note(log, {**state, "minutes": now, "rate": used, "files": len(pool.files()), **sums})
 

@@ -90,7 +90,7 @@ def views(random: np.random.Generator, make: Any, count: int, size: int) -> Batc
     """`count` views, each of a shape of its own, plainly lit."""
     found: list[NDArray[np.void]] = []
     while len(found) < count:
-        view = render.render(make(), render.pose(random, front=True), random)
+        view = render.render(make(), render.pose(random), random)
         if view is not None:
             found.append(view)
     return lit(np.stack(found), random, size=size, plain=True)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -98,7 +99,7 @@ class TestNetwork:
 
     @pytest.mark.parametrize("size", [48, 72, 96])
     def test_any_multiple_of_24_will_do(self, size):
-        found = wild_network(0.1)(*self.inputs(size))
+        found = wild_network(0.1, replace(SMALL, size=size))(*self.inputs(size))
         assert found.front.shape == found.back.shape == (2, size, size)
         assert found.doubt.shape == (2,)
 
@@ -255,12 +256,14 @@ class TestFallback:
             manifest.unlink()
         elif how == "torn manifest":
             manifest.write_text('{"sha256": "')
+        elif how == "brackets":
+            manifest.write_text("[" * 100_000)
         else:
             file.write_bytes(b"not tensors at all")
             about = json.loads(manifest.read_text())
             manifest.write_text(json.dumps({**about, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}))
 
-    KINDS = ("one bit", "cut short", "empty", "no weights", "no manifest", "torn manifest", "not tensors")
+    KINDS = ("one bit", "cut short", "empty", "no weights", "no manifest", "torn manifest", "brackets", "not tensors")
 
     @pytest.mark.parametrize("how", KINDS)
     def test_missing_or_damaged_weights_leave_the_inflation(self, how, tmp_path):
@@ -281,8 +284,6 @@ class TestFallback:
         [
             {"widths": [8, 8, 8, 8]},
             {"widths": []},
-            {"heads": 0},
-            {"heads": 5},
             {"size": 50},
             {"size": "large"},
             {"unheard_of": 1},
@@ -297,10 +298,12 @@ class TestFallback:
         folder = write_weights(tmp_path / "weights", wild_network(0.3), config=changed)
         assert "does not fit" in model_in(folder).note
 
-    def test_weights_that_are_no_numbers_leave_the_inflation(self, tmp_path):
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), 60_000.0])
+    @pytest.mark.parametrize("name", ["local.bias", "whole.3.bias"])
+    def test_weights_of_no_use_leave_the_inflation(self, tmp_path, name, value):
         network = wild_network(0.3)
         with torch.no_grad():
-            network.local.bias[0] = float("nan")
+            network.get_parameter(name).fill_(value)
         assert "does not fit" in model_in(write_weights(tmp_path / "weights", network)).note
 
     def test_the_revision_follows_the_weights(self, tmp_path):

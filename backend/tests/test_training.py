@@ -87,7 +87,7 @@ class TestRender:
     def test_the_object_fills_its_share_of_the_window_from_any_side(self):
         random = np.random.default_rng(2)
         for _ in range(5):
-            view = seen(families.make_shape(random), render.pose(random, front=False))
+            view = seen(families.make_shape(random), render.pose(random))
             rows, columns = np.nonzero(view["mask"] > 127)
             assert max(np.ptp(rows), np.ptp(columns)) + 1 == pytest.approx(0.85 * render.SIZE, abs=3)
 
@@ -154,7 +154,7 @@ class TestViews:
 
     def test_the_loss_of_the_truth_is_least(self):
         batch = lighting.lit(self.views(), np.random.default_rng(0), plain=True)
-        network = DepthNetwork(NetworkConfig(widths=(16, 16, 16, 16), blocks=(1, 1, 1, 1)))
+        network = DepthNetwork(NetworkConfig(96, (16, 16, 16, 16), (1, 1, 1, 1)))
         found = network(batch.picture, batch.mask, batch.height)
         true = type(found)(batch.front, batch.back, found.doubt)
         assert losses.loss(true, batch)[1]["depth"] < 1e-6 < losses.loss(found, batch)[1]["depth"]
@@ -192,6 +192,13 @@ class TestCorpus:
             assert np.isfinite(solid.vertices).all()
             assert solid.colours.min() >= 0
             assert solid.colours.max() <= 1
+
+    def test_a_broken_shard_is_refused(self, tmp_path):
+        file = write_corpus(tmp_path / "meshes") / "some.npz"
+        for content in (b"", b"PK not really", file.read_bytes()[:300]):
+            file.write_bytes(content)
+            with pytest.raises(SystemExit, match="not a shard of meshes"):
+                corpus.load(tmp_path / "meshes")
 
     def test_a_folder_without_meshes_is_refused(self, tmp_path):
         with pytest.raises(SystemExit, match="no meshes"):
@@ -335,8 +342,24 @@ class TestOneLineErrors:
             train.beginning(arguments(run, *options))
         return str(error.value)
 
-    def test_a_size_that_the_network_cannot_have(self, tmp_path):
-        assert "not a multiple of 24" in self.refused(tmp_path, "--size", "50")
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            *(
+                ("--size", "50"),
+                ("--minutes", "nan"),
+                ("--minutes", "0"),
+                ("--total-minutes", "-1"),
+                ("--workers", "-1"),
+            ),
+            *(("--loaders", "-1"), ("--threads", "0"), ("--seed", "-5"), ("--rate", "-1"), ("--extra-share", "2")),
+            *(("--device", "nonsense"), ("--batch", "0"), ("--pool", "half"), ("--run", __file__)),
+        ],
+    )
+    def test_an_option_of_no_use(self, tmp_path, capsys, option, value):
+        with pytest.raises(SystemExit, match="2"):
+            arguments(tmp_path, option, value)
+        assert option in capsys.readouterr().err.splitlines()[-1]
 
     def test_weights_of_another_size(self, tmp_path):
         assert "made with --size 72, not 96" in self.refused(tmp_path, "--size", "96", "--start", str(FOLDER))
@@ -347,6 +370,10 @@ class TestOneLineErrors:
     def test_a_checkpoint_of_another_size(self, tmp_path):
         save(tmp_path)
         assert "made with --size 24, not 48" in self.refused(tmp_path, "--size", "48")
+
+    def test_no_checkpoint_to_export(self, tmp_path):
+        with pytest.raises(SystemExit, match="is missing"):
+            checkpoint.load(tmp_path)
 
     @pytest.mark.parametrize("content", [b"", b"not one", None])
     def test_a_checkpoint_that_cannot_be_read(self, tmp_path, content):
@@ -404,6 +431,13 @@ class TestEnding:
         assert checkpoint.load(run)["state"]["step"] >= 1
         assert not (run / "report").exists()
 
+    def test_an_error_ends_the_trainer_and_all_its_processes(self, run):
+        (run / "checkpoint.part").mkdir()  # so that the first checkpoint cannot be written
+        line = [sys.executable, str(ROOT / "training" / "train.py"), "--run", str(run), *QUICK]
+        ended = subprocess.run([*line, "--check-minutes", "0"], capture_output=True, text=True, timeout=60)
+        assert ended.returncode == 1
+        assert "Is a directory" in ended.stderr
+
     def test_workers_end_with_a_trainer_that_is_killed(self, run):
         trainer = self.started(run)
         trainer.kill()
@@ -426,7 +460,8 @@ def test_one_command_trains_resumes_and_exports(tmp_path, run, monkeypatch):
     report = run / "report"
     assert (report / "made.png").stat().st_size > 1000
     assert {"step", "made_err", "made_f"} <= json.loads((report / "scores.json").read_text()).keys()
-    assert (run / "log.jsonl").read_text().count("\n") >= 2
+    notes = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert any({"step", "minutes", "rate", "depth", "slope"} <= note.keys() for note in notes)
 
     command("export.py", "--to", str(tmp_path / "weights"))
     manifest = json.loads((tmp_path / "weights" / "depth.json").read_text())

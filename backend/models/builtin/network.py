@@ -18,6 +18,10 @@ PATCH = 3
 than places of one pixel with the same number of channels."""
 
 
+_HEADS = 4
+"""Of the attention at the coarsest level."""
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
     """The sizes that the weights fit."""
@@ -28,8 +32,6 @@ class NetworkConfig:
     """Channels at S/3, S/6, S/12 and S/24."""
     blocks: tuple[int, ...] = (1, 2, 2, 2)
     """Residual blocks at each of these, on the way down and on the way up."""
-    heads: int = 4
-    """Of the attention at the coarsest level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,8 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Every place looks at every other, so that what belongs together gets one depth."""
 
-    def __init__(self, width: int, heads: int, places: int) -> None:
+    def __init__(self, width: int, places: int) -> None:
         super().__init__()
-        self.heads = heads
         self.norm = nn.GroupNorm(8, width)
         self.place = nn.Parameter(torch.randn(1, width, places, places) * 0.02)
         self.qkv = nn.Conv2d(width, 3 * width, 1)
@@ -75,8 +76,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B,C,H,W) → the same."""
         b, c, h, w = x.shape
-        place = F.interpolate(self.place, (h, w), mode="bilinear") if self.place.shape[-1] != w else self.place
-        qkv = self.qkv(self.norm(x) + place).reshape(b, 3, self.heads, c // self.heads, h * w)
+        qkv = self.qkv(self.norm(x) + self.place).reshape(b, 3, _HEADS, c // _HEADS, h * w)
         q, k, v = qkv.transpose(3, 4).unbind(1)  # each (B, heads, HW, C/heads)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(b, c, h, w)
         out: Tensor = x + self.out(mixed)
@@ -94,7 +94,7 @@ class DepthNetwork(nn.Module):
         self.down = nn.ModuleList(nn.Sequential(*(Block(width) for _ in range(n))) for width, n in levels)
         self.pool = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         coarsest = config.size // (PATCH << len(widths) - 1)
-        self.middle = nn.Sequential(Attention(widths[-1], config.heads, coarsest), Block(widths[-1]))
+        self.middle = nn.Sequential(Attention(widths[-1], coarsest), Block(widths[-1]))
         self.lift = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.join = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in widths[:-1])
         self.up = nn.ModuleList(nn.Sequential(*(Block(width) for _ in range(n))) for width, n in levels[:-1])

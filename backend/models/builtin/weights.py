@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 WEIGHTS, MANIFEST = "depth.safetensors", "depth.json"
 
+_DEEPEST = 10.0
+"""In units of half the window's side: what no network that has learned anything says of a small picture."""
+
 
 class WeightsError(RuntimeError):
     """There is no network to be had; the text tells a user why."""
@@ -35,7 +38,7 @@ def load(folder: Path = FOLDER) -> Weights:
         config, expected = manifest["config"], manifest["sha256"]
     except FileNotFoundError as error:
         raise WeightsError(f"{Path(error.filename).name} is missing") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(f"the weights or {MANIFEST} cannot be read: {type(error).__name__}") from error
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != expected:
@@ -53,9 +56,20 @@ def load(folder: Path = FOLDER) -> Weights:
         tensors = safetensors.torch.load(data)
         network.load_state_dict({name: tensor.to(torch.float32) for name, tensor in tensors.items()})
         network = network.eval().requires_grad_(False)
-        plane = torch.zeros(1, network.config.size, network.config.size)
-        if not network(plane.expand(3, -1, -1)[None], plane, plane).front.isfinite().all():
+        if not _sane(network):
             raise ValueError("not finite")
     except Exception as error:  # whatever a manifest may hold: the server has to start
         raise WeightsError(f"{WEIGHTS} does not fit the network of this version: {type(error).__name__}") from error
     return Weights(network, sha256)
+
+
+def _sane(network: DepthNetwork) -> bool:
+    """Whether what it says of a grey disc are depths that a disc may have, and a doubt that is a number."""
+    import torch
+
+    axis = torch.linspace(-1, 1, network.config.size)
+    height = (0.7 - axis**2 - axis[:, None] ** 2).clamp(min=0).sqrt()[None]
+    mask = (height > 0).float()
+    found = network(mask.expand(3, -1, -1)[None] / 2, mask, height)
+    inside = [layer[mask > 0].abs() for layer in (found.front, found.back)]
+    return bool(all((depth < _DEEPEST).all() for depth in inside) and found.doubt.isfinite().all())

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from models.builtin.weights import Weights
 
 log = logging.getLogger(__name__)
-_ALGORITHM = 4
+_ALGORITHM = 5
 """Counts the changes that give another mesh with the same weights."""
-_SHARE_AT, _GRID = 256, (24, 1024)
+_SHARE_AT, _COARSEST = 256, 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +30,24 @@ class Level:
     """What one step of quality buys."""
 
     faces: int
-    """Aimed at; a very thin object gets fewer, as its grid would be finer than is useful."""
+    """Aimed at; an object that covers little gets fewer, as its grid would take more time than it is worth."""
     texture: int
     """Pixels along each side of the front and of the back at most; never more than the picture has."""
+    grid: int
+    """Nodes along the grid's side at most."""
 
 
 QUALITY = {
-    1: Level(2_000, 128),
-    2: Level(5_000, 192),
-    3: Level(10_000, 256),
-    4: Level(20_000, 384),
-    5: Level(40_000, 512),
-    6: Level(70_000, 768),
-    7: Level(120_000, 1024),
-    8: Level(200_000, 1280),
-    9: Level(320_000, 1536),
-    10: Level(500_000, 2048),
+    1: Level(2_000, 128, 768),
+    2: Level(5_000, 192, 768),
+    3: Level(10_000, 256, 768),
+    4: Level(20_000, 384, 768),
+    5: Level(40_000, 512, 768),
+    6: Level(70_000, 768, 768),
+    7: Level(120_000, 1024, 768),
+    8: Level(200_000, 1280, 1024),
+    9: Level(320_000, 1536, 1024),
+    10: Level(500_000, 2048, 1024),
 }
 
 
@@ -103,7 +105,7 @@ class BuiltinModel(Model):
         level = QUALITY[min(max(options.quality, 1), 10)]
         stage(0.0, "finding the silhouette")
         window = view(image)
-        field = window.field(grid_size(float((window.field(_SHARE_AT) > 0).mean()), level.faces))
+        field = window.field(grid_size(float((window.field(_SHARE_AT) > 0).mean()), level))
         if np.count_nonzero(field > 0) < 16:
             raise EmptyImageError("the object in the picture is too thin or too small to make a shape of")
         stage(0.1, "inflating")
@@ -121,11 +123,10 @@ class BuiltinModel(Model):
         return Mesh(sheets.vertices, sheets.faces, uv=_uv(sheets.plane), texture=texture)
 
 
-def grid_size(share: float, faces: int) -> int:
+def grid_size(share: float, level: Level) -> int:
     """Nodes along the grid's side, so that an object that covers `share` of it gets about that many faces: two to a
     cell, front and back."""
-    low, high = _GRID
-    return int(np.clip(np.sqrt(faces / (4 * max(share, 1e-6))), low, high))
+    return int(np.clip(np.sqrt(level.faces / (4 * max(share, 1e-6))), _COARSEST, level.grid))
 
 
 def _uv(plane: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_NEAR, _NARROW = 8.0, 0.01
+_NEAR, _NARROW = 5.0, 0.01
 """How many hundredths of the picture in from the rim the back takes its colours from, and how much the rim itself
 counts beside them."""
 

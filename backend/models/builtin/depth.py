@@ -147,7 +147,7 @@ def _evenness(rgba: NDArray[np.uint8]) -> float:
     inside = cv2.erode((rgba[..., 3] > 0.98 * rgba[..., 3].max()).astype(np.uint8), near, iterations=2) > 0
     if not inside.any():
         return 1.0
-    rgb = np.ascontiguousarray(rgba[..., :3])
+    rgb = cv2.medianBlur(np.ascontiguousarray(rgba[..., :3]), 5)  # noise is no shading
     steps = (cv2.dilate(rgb, near).astype(np.int16) - cv2.erode(rgb, near)).max(-1)
     even = rgb[inside & (steps <= 1)].astype(np.float64) + 1
     light = np.log(even.sum(1))

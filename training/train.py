@@ -86,12 +86,12 @@ def options() -> argparse.Namespace:
     return args
 
 
-def ranged(kind: type[int] | type[float], low: float, high: float = math.inf) -> Callable[[str], float]:
+def ranged(kind: type[int] | type[float], low: float, high: float = 1e9) -> Callable[[str], float]:
     """A number from `low` to `high`, for argparse."""
 
     def number(text: str) -> float:
         if not low <= (value := kind(text)) <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}")
+            raise argparse.ArgumentTypeError(f"{text} is not from {low:g} to {high:g}")
         return value
 
     return number

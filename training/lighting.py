@@ -99,7 +99,8 @@ def _shaded(albedo: Tensor, normal: Tensor, random: Random) -> Tensor:
         towards = F.normalize(towards, dim=1)[:, :, None, None]
         power = _random(random, 0.4, 1.0, count, 1, 1, 1) if lamp == 0 else _random(random, -0.5, 0.4, count, 1, 1, 1)
         hue = 1 + _random(random, -0.12, 0.12, count, 3, 1, 1)
-        facing = (normal * towards).sum(1, keepdim=True).clamp(min=0)
+        soft = _random(random, -0.4, 0.8, count, 1, 1, 1).clamp(min=0)
+        facing = (((normal * towards).sum(1, keepdim=True) + soft) / (1 + soft)).clamp(min=0)
         total += power.clamp(min=0) * hue * facing
         if lamp == 0:
             half = F.normalize(towards + torch.tensor([0, 0, 1.0])[:, None, None], dim=1)
@@ -122,14 +123,14 @@ def _photographed(picture: Tensor, mask: Tensor, random: Random) -> tuple[Tensor
     """White balance, background in the rim, blur, noise, JPEG, a mask with other edges."""
     count = len(picture)
     picture = picture * (1 + _random(random, -0.1, 0.1, count, 3, 1, 1))
-    bleeds = torch.from_numpy((random.random((count, 1, 1, 1)) < 0.5).astype(np.float32))
+    bleeds = torch.from_numpy((random.random((count, 1, 1, 1)) < 0.25).astype(np.float32))
     share = (1 - bleeds * (1 - mask[:, None])).clamp(0, 1)
     picture = picture * share + _random(random, 0, 1, count, 3, 1, 1) * (1 - share)
     blurred = F.avg_pool2d(picture, 3, 1, 1, count_include_pad=False)
-    picture = torch.lerp(picture, blurred, _random(random, -1, 1, count, 1, 1, 1).clamp(min=0))
-    noise = _random(random, -0.06, 0.05, count, 1, 1, 1).clamp(min=0)
+    picture = torch.lerp(picture, blurred, _random(random, -2, 1, count, 1, 1, 1).clamp(min=0))
+    noise = _random(random, -0.15, 0.05, count, 1, 1, 1).clamp(min=0)
     picture = (picture + noise * torch.from_numpy(random.standard_normal(picture.shape, np.float32))).clamp(0, 1)
-    for i in np.flatnonzero(random.random(count) < 0.15):
+    for i in np.flatnonzero(random.random(count) < 0.08):
         pixels = np.ascontiguousarray((255 * picture[i].movedim(0, -1)).byte().numpy())
         packed = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(30, 90))])[1]
         picture[i] = torch.from_numpy(cv2.imdecode(packed, cv2.IMREAD_COLOR)).movedim(-1, 0) / 255.0

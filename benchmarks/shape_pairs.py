@@ -18,9 +18,6 @@ from scipy.spatial import cKDTree
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
 
-from embreex import rtcore_scene
-from embreex.mesh_construction import TriangleMesh
-
 import corpus
 import families
 import render
@@ -105,8 +102,7 @@ def outer_points(corners: Points, random: np.random.Generator) -> Points:
     weight = random.dirichlet((1, 1, 1), 4 * POINTS)
     points = np.einsum("nk,nkc->nc", weight, corners[face])
     normal = across[face] / np.maximum(area[face], 1e-12)[:, None]
-    scene = rtcore_scene.EmbreeScene()
-    TriangleMesh(scene, np.ascontiguousarray(corners, dtype=np.float32))
+    scene = render.scene(corners)
     seen = np.zeros(len(points), bool)
     for direction in random.normal(0, 1, (24, 3)):
         to = np.broadcast_to(direction / np.linalg.norm(direction), points.shape)

@@ -13,6 +13,7 @@ import numpy as np
 import household
 import living
 import outdoors
+from melting import melted
 from solids import (
     Family,
     Points,
@@ -197,6 +198,18 @@ FAMILIES: dict[str, tuple[Family, float]] = {
 }
 """Name → how to build one, and how often against the others."""
 
+MELTED = {
+    "animal": 0.5,
+    "person": 0.5,
+    "lizard": 0.5,
+    "head": 0.5,
+    "bird": 0.3,
+    "symmetric": 0.2,
+    "car": 0.2,
+    "tool": 0.2,
+}
+"""Name → how many are of one skin; others have walls too thin for that."""
+
 HELD_OUT = ("aircraft", "guitar")
 """Families that training never sees, to measure on."""
 
@@ -208,6 +221,8 @@ def make_shape(random: Random, family: str | None = None) -> Solid:
         share = np.array([FAMILIES[name][1] for name in names])
         family = str(random.choice(names, p=share / share.sum()))
     solid = FAMILIES[family][0](random)
+    if random.random() < MELTED.get(family, 0):
+        solid = melted(solid, random)
     if random.random() < 0.35:
         solid = solid.bent(deformation(random))
     low, high = solid.vertices.min(0), solid.vertices.max(0)

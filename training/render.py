@@ -88,9 +88,8 @@ def pose(random: Random) -> Points:
 
 def render(shape: Surface, rotation: Points, random: Random, size: int = SIZE) -> NDArray[np.void] | None:
     """One view of the shape, or None when hardly anything is seen of it, or not all."""
-    scene = rtcore_scene.EmbreeScene()
-    TriangleMesh(scene, np.ascontiguousarray(fitted(shape.corners @ rotation.T), dtype=np.float32))
-    near, far = cast(scene, *_rays(size)), cast(scene, *_rays(size, backwards=True))
+    target = scene(fitted(shape.corners @ rotation.T))
+    near, far = cast(target, *_rays(size)), cast(target, *_rays(size, backwards=True))
     seen = (near["primID"] >= 0) & (far["primID"] >= 0)
     square = seen.reshape(size, size)
     if seen.mean() < 0.01 or square[[0, -1]].any() or square[:, [0, -1]].any():
@@ -103,7 +102,7 @@ def render(shape: Surface, rotation: Points, random: Random, size: int = SIZE) -
         return None
     view = np.zeros((), view_type(size))
     view["front"], view["back"] = front.reshape(size, size), back.reshape(size, size)
-    _paint(view, shape, rotation, cast(scene, *_rays(2 * size)), random)
+    _paint(view, shape, rotation, cast(target, *_rays(2 * size)), random)
     view["height"] = inflated(view["mask"])
     return view
 
@@ -161,11 +160,18 @@ def _rays(size: int, *, backwards: bool = False) -> tuple[NDArray[np.float32], N
     return (origin + np.float32(_BEYOND) * to, -to) if backwards else (origin, to)
 
 
+def scene(corners: Points) -> rtcore_scene.EmbreeScene:
+    """(F,3,3) corners of triangles, ready for `cast`."""
+    target = rtcore_scene.EmbreeScene()
+    TriangleMesh(target, np.ascontiguousarray(corners, dtype=np.float32))
+    return target
+
+
 def cast(
-    scene: rtcore_scene.EmbreeScene, origin: NDArray[np.float32], to: NDArray[np.float32]
+    target: rtcore_scene.EmbreeScene, origin: NDArray[np.float32], to: NDArray[np.float32]
 ) -> dict[str, NDArray[np.float32]]:
     """What each ray meets first: `primID` (−1: nothing), `tfar`, `u`, `v`."""
-    found: dict[str, NDArray[np.float32]] = scene.run(origin, to, output=1)
+    found: dict[str, NDArray[np.float32]] = target.run(origin, to, output=1)
     return found
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trimesh
 
 ROOT = Path(__file__).resolve().parents[2]
 pytest.importorskip("embreex", reason="training needs training/requirements.txt")
@@ -23,6 +24,7 @@ import export  # noqa: E402
 import families  # noqa: E402
 import lighting  # noqa: E402
 import losses  # noqa: E402
+import melting  # noqa: E402
 import render  # noqa: E402
 import solids  # noqa: E402
 import train  # noqa: E402
@@ -66,9 +68,37 @@ class TestShapes:
 
     def test_melted_balls_are_closed(self):
         centres = np.array([[0, 0, 0], [0.5, 0.2, 0]])
-        blob = solids.blob(centres, np.array([0.4, 0.3]), (1, 0, 0))
-        start, end = blob.faces.ravel(), np.roll(blob.faces, -1, 1).ravel()
-        assert set(zip(start, end, strict=True)) == set(zip(end, start, strict=True))
+        assert trimesh_of(solids.blob(centres, np.array([0.4, 0.3]), (1, 0, 0))).is_watertight
+
+
+class TestOneSkin:
+    def test_parts_within_parts_become_one_closed_body_of_their_size(self):
+        parts = [
+            solids.ellipsoid((1, 0.6, 0.5), (1, 0, 0)),
+            solids.mirrored(solids.limb((0.5, 0, 0), (0.5, -1.2, 0), (0.25, 0.2), (0, 1, 0))),
+            solids.box((0.6, 0.6, 0.6), (0, 0, 1)),
+        ]
+        whole = solids.together(parts)
+        for seed in range(6):
+            skin = trimesh_of(melting.melted(whole, np.random.default_rng(seed)))
+            assert skin.is_watertight
+            assert skin.body_count == 1
+            assert skin.euler_number == 2
+            assert skin.extents == pytest.approx(np.ptp(whole.vertices, axis=0), abs=0.1)
+            assert 1.3 < skin.volume < 1.7  # 1.26 of the ellipsoid, and 0.08 of each limb sticks out of it
+
+    def test_a_ring_keeps_its_hole(self):
+        angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+        ring = solids.sweep(np.column_stack([np.cos(angle), np.sin(angle), 0 * angle]), 0.2, (1, 1, 1), closed=True)
+        assert trimesh_of(melting.melted(ring, np.random.default_rng(0))).euler_number == 0
+
+    def test_what_is_thinner_than_the_grid_stays_as_it_is(self):
+        leaf = solids.box((1, 1, 1e-4), (0, 1, 0))
+        assert melting.melted(leaf, np.random.default_rng(0)) is leaf
+
+
+def trimesh_of(solid):
+    return trimesh.Trimesh(solid.vertices, solid.faces, process=False)
 
 
 class TestRender:

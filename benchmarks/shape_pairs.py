@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
@@ -21,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
 import corpus
 import families
 import render
-from lighting import lit
+from lighting import fields_of, lit
 from models.base import Mesh, ShapeOptions
 from models.builtin.model import BuiltinModel
 
@@ -89,9 +90,11 @@ def example(surface: render.Surface, random: np.random.Generator) -> tuple[NDArr
     view = render.render(surface, rotation, random, SIZE)
     if view is None:
         return None, np.zeros((0, 3))
-    batch = lit(view[None], random, plain=True)
+    batch = lit(fields_of(view[None]), torch.Generator(), plain=True)
     rgb = np.rint(255 * batch.picture[0].movedim(0, -1).numpy().clip(0, 1)).astype(np.uint8)
-    return np.dstack([rgb, view["mask"]]), outer_points(render.fitted(surface.corners @ rotation.T), random)
+    scale, shift = render.placement(surface.vertices @ rotation.T)
+    placed = scale * (surface.corners @ rotation.T) + shift
+    return np.dstack([rgb, view["mask"]]), outer_points(placed, random)
 
 
 def outer_points(corners: Points, random: np.random.Generator) -> Points:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ import corpus
 import families
 import patterns
 import render
-from lighting import lit
+from lighting import Batch, fields_of, lit
 from solids import Random, Solid
 
 SHARD = 128
@@ -78,6 +79,7 @@ def work(folder: Path, number: int, seed: list[int], source: Source, capacity: i
     part is full."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the trainer's way of ending, which it may have inherited
     _end_with_parent()
+    cv2.setNumThreads(1)  # there is a worker for each core
     random = np.random.default_rng([*seed, number])
     for unfinished in folder.glob(f".{number}-*.npy"):
         unfinished.unlink()
@@ -95,11 +97,12 @@ def place(folder: Path, number: int, capacity: int) -> tuple[Path, bool]:
     """Where a worker's next shard goes, and whether its part of the pool is full: the oldest shard has to go then."""
     there = sorted(folder.glob(f"{number}-*.npy"))
     if len(there) >= capacity:
-        return min(there, key=_changed), True
+        return min(there, key=changed), True
     return next(name for i in range(capacity) if (name := folder / f"{number}-{i:05}.npy") not in there), False
 
 
-def _changed(file: Path) -> int:
+def changed(file: Path) -> int:
+    """When it was written, in nanoseconds."""
     try:
         return file.stat().st_mtime_ns
     except FileNotFoundError:  # the trainer deletes what it cannot read
@@ -147,25 +150,13 @@ class Pool:
         while True:
             working = alive()
             self._looked = -math.inf
-            if sum(self._shard(file) is not None for file in self.files()) >= enough:
+            if sum(self.shard(file) is not None for file in self.files()) >= enough:
                 return
             if not working:
                 raise SystemExit(f"there are too few views in {self.folder}, and no worker is alive to make more")
             time.sleep(0.2)
 
-    def batch(self, random: Random, size: int) -> NDArray[np.void]:
-        """(size,) of VIEW, from a few shards."""
-        found = list[NDArray[np.void]]()
-        while len(found) < 8:
-            if not self.files():
-                self.wait()
-            files = self.files()
-            shard = self._shard(files[random.integers(len(files))])
-            if shard is not None:
-                found.append(np.array(shard[np.sort(random.integers(len(shard), size=-(-size // 8)))]))
-        return np.concatenate(found)[:size]
-
-    def _shard(self, file: Path) -> NDArray[np.void] | None:
+    def shard(self, file: Path) -> NDArray[np.void] | None:
         """The views of a file, or None and no such file any more when it is broken."""
         try:
             shard: NDArray[np.void] = np.load(file, mmap_mode="r")
@@ -178,23 +169,68 @@ class Pool:
         return None
 
 
+class Resident:
+    """A copy of the pool in the memory of a device, where batches are drawn and lit."""
+
+    def __init__(self, pool: Pool, seed: list[int], device: str, capacity: int) -> None:
+        self.pool, self.capacity = pool, capacity
+        self.places = dict[Path, tuple[int, int]]()
+        """File → which of `capacity` places it has, and when it was written."""
+        self._listed, self._waiting = list[Path](), list[Path]()
+        first = int(np.random.default_rng([*seed, 1]).integers(2**60))  # 1: not as the makers of views
+        self.random = torch.Generator(device).manual_seed(first)
+        self.fields = {
+            name: field.new_empty((capacity * SHARD, *field.shape[1:]), device=device)
+            for name, field in fields_of(np.zeros(1, render.VIEW)).items()
+        }
+
+    def batch(self, count: int, size: int) -> Batch:
+        """`count` views of those that are here by now, lit."""
+        self._follow()
+        while not self.places:
+            self.pool.wait()
+            self._follow()
+        chosen = torch.randint(len(self.places) * SHARD, (count,), generator=self.random, device=self.random.device)
+        return lit({name: field[chosen] for name, field in self.fields.items()}, self.random, size=size)
+
+    def _follow(self) -> None:
+        """Take in the next file that is new or changed; only one, so that no step takes long."""
+        if self.pool.files() is not self._listed:
+            self._listed = self.pool.files()
+            self._waiting = [file for file in self._listed if self.places.get(file, (0, -1))[1] < changed(file)]
+        while self._waiting:
+            file = self._waiting.pop()
+            when, place = changed(file), self.places.get(file, (len(self.places), 0))[0]
+            shard = self.pool.shard(file) if place < self.capacity else None
+            if shard is not None:
+                for name, field in fields_of(np.resize(shard, SHARD)).items():
+                    self.fields[name][place * SHARD : (place + 1) * SHARD] = field.to(self.random.device)
+                self.places[file] = place, when
+                return
+
+
 class Lit(IterableDataset[tuple[Tensor, ...]]):
     """Batches without end, lit in a process of their own: the fields of `lighting.Batch`."""
 
-    def __init__(self, pool: Pool, seed: list[int], batch: int, size: int) -> None:
-        self.pool, self.seed, self.batch, self.size = pool, seed, batch, size
+    def __init__(self, pool: Pool, seed: list[int], capacity: int, batch: int, size: int) -> None:
+        self.pool, self.seed, self.capacity, self.batch, self.size = pool, seed, capacity, batch, size
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        torch.set_num_threads(1)
         worker = get_worker_info()
-        if worker:
-            torch.set_num_threads(1)
-        random = np.random.default_rng([*self.seed, worker.id if worker else 0, 1])  # 1: not as the makers of views
+        resident = Resident(self.pool, [*self.seed, worker.id if worker else 0], "cpu", self.capacity)
         while True:
-            batch = lit(self.pool.batch(random, self.batch), random, size=self.size)
-            yield batch.fields()
+            yield resident.batch(self.batch, self.size).fields()
 
 
-def loader(pool: Pool, seed: list[int], batch: int, size: int, processes: int) -> DataLoader[tuple[Tensor, ...]]:
-    """Batches for training, a few of them ahead."""
-    views = Lit(pool, seed, batch, size)
-    return DataLoader(views, batch_size=None, num_workers=processes, worker_init_fn=_loads)
+def batches(
+    pool: Pool, seed: list[int], capacity: int, batch: int, size: int, loaders: int, device: str
+) -> Iterator[Batch]:
+    """Batches without end of up to `capacity` files, lit by that many processes of their own, or on the `device`."""
+    if loaders:
+        views = Lit(pool, seed, capacity, batch, size)
+        processes = DataLoader(views, batch_size=None, num_workers=loaders, worker_init_fn=_loads)
+        yield from (Batch(*fields) for fields in processes)
+    resident = Resident(pool, seed, device, capacity)
+    while True:
+        yield resident.batch(batch, size)

@@ -367,6 +367,6 @@ FAMILIES: dict[str, tuple[Family, float]] = {
     "chair": (chair, 1),
     "table": (table, 1),
     "lamp": (lamp, 0.7),
-    "tool": (tool, 2),
+    "tool": (tool, 2.5),
     "food": (food, 1),
 }

@@ -207,9 +207,9 @@ def plant(random: Random) -> Solid:
 
 
 FAMILIES: dict[str, tuple[Family, float]] = {
-    "animal": (animal, 3.5),
-    "lizard": (lizard, 1),
-    "person": (person, 3),
+    "animal": (animal, 5),
+    "lizard": (lizard, 1.5),
+    "person": (person, 4),
     "head": (head, 1),
     "bird": (bird, 0.7),
     "plant": (plant, 0.8),

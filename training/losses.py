@@ -13,7 +13,7 @@ STEP = 0.12
 """A difference between neighbours above which the true depth jumps: no slope is asked for across it."""
 
 
-def loss(found: Depths, goal: Batch) -> tuple[Tensor, dict[str, float]]:
+def loss(found: Depths, goal: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """Depth, slope and direction of both layers inside the mask, and whether the network knows that it is wrong."""
     depth = slope = facing = torch.zeros((), device=goal.mask.device)
     for guess, truth, weight in ((found.front, goal.front, 1.0), (found.back, goal.back, 0.7)):
@@ -31,7 +31,7 @@ def loss(found: Depths, goal: Batch) -> tuple[Tensor, dict[str, float]]:
     doubt = F.binary_cross_entropy_with_logits(found.doubt.float(), worse, weight=1 + 5 * goal.flat)
     total = depth + 0.4 * slope + 0.05 * facing + 0.05 * doubt
     parts = {"depth": depth, "slope": slope, "facing": facing, "doubt": doubt}
-    return total, {name: float(part.detach()) for name, part in parts.items()}
+    return total, {name: part.detach() for name, part in parts.items()}
 
 
 def errors(front: Tensor, back: Tensor, goal: Batch) -> Tensor:

@@ -148,7 +148,7 @@ def guitar(random: Random) -> Solid:
 
 
 FAMILIES: dict[str, tuple[Family, float]] = {
-    "car": (car, 1.6),
+    "car": (car, 2.5),
     "ship": (ship, 0.6),
     "building": (building, 1),
     "clothing": (clothing, 0.8),

@@ -27,7 +27,7 @@ from models.builtin.sheets import CAMERA
 from models.builtin.silhouette import FILL
 from solids import Points, Random, Solid, turn
 
-SIZE = 96
+SIZE = 72
 """Pixels along each side of a view."""
 
 
@@ -47,11 +47,14 @@ inflation."""
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """Triangles ready for the rays: (F,3,3) corners, their normals and their colours."""
+    """Triangles ready for the rays: (F,3,3) corners, their normals and their colours, (V,3) the corners once each, and
+    Embree's scene of them all."""
 
     corners: Points
     normals: Points
     colours: Points
+    vertices: Points
+    scene: rtcore_scene.EmbreeScene
 
 
 def surface(solid: Solid, crease: float = 0.7) -> Surface:
@@ -64,7 +67,10 @@ def surface(solid: Solid, crease: float = 0.7) -> Surface:
     smooth = _unit(total)[solid.faces]
     flat = np.broadcast_to(_unit(flat)[:, None], smooth.shape)
     keep = (smooth * flat).sum(-1, keepdims=True) > crease
-    return Surface(corners, np.where(keep, smooth, flat), solid.colours[solid.faces])
+    used = np.zeros(len(solid.vertices), bool)
+    used[solid.faces] = True
+    normals = np.where(keep, smooth, flat)
+    return Surface(corners, normals, solid.colours[solid.faces], solid.vertices[used], scene(corners))
 
 
 def _unit(vectors: Points) -> Points:
@@ -88,21 +94,27 @@ def pose(random: Random) -> Points:
 
 def render(shape: Surface, rotation: Points, random: Random, size: int = SIZE) -> NDArray[np.void] | None:
     """One view of the shape, or None when hardly anything is seen of it, or not all."""
-    target = scene(fitted(shape.corners @ rotation.T))
-    near, far = cast(target, *_rays(size)), cast(target, *_rays(size, backwards=True))
+    scale, shift = placement(shape.vertices @ rotation.T)
+
+    def met(rays: tuple[NDArray[np.float32], NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """The rays are turned, not the shape, whose scene is made once for all its views."""
+        origin, to = rays
+        return cast(shape.scene, _single((origin - shift) / scale @ rotation), _single(to / scale @ rotation))
+
+    near, far = met(_rays(size)), met(_rays(size, backwards=True))
     seen = (near["primID"] >= 0) & (far["primID"] >= 0)
     square = seen.reshape(size, size)
     if seen.mean() < 0.01 or square[[0, -1]].any() or square[:, [0, -1]].any():
         return None
     front = CAMERA - near["tfar"] * CAMERA
     back = CAMERA - (_BEYOND - far["tfar"]) * CAMERA
-    scale = CAMERA / (CAMERA - (front + back)[seen].mean() / 2)
-    front, back = (CAMERA - scale * (CAMERA - np.where(seen, depth, np.nan)) for depth in (front, back))
+    nearer = CAMERA / (CAMERA - (front + back)[seen].mean() / 2)
+    front, back = (CAMERA - nearer * (CAMERA - np.where(seen, depth, np.nan)) for depth in (front, back))
     if front[seen].max() > 2.5 or back[seen].min() < -4:
         return None
     view = np.zeros((), view_type(size))
     view["front"], view["back"] = front.reshape(size, size), back.reshape(size, size)
-    _paint(view, shape, rotation, cast(target, *_rays(2 * size)), random)
+    _paint(view, shape, rotation, met(_rays(2 * size)), random)
     view["height"] = inflated(view["mask"])
     return view
 
@@ -132,17 +144,23 @@ def inflated(mask: NDArray[np.uint8]) -> Points:
     return inflate(np.asarray(field, np.float32))
 
 
-def fitted(corners: Points) -> Points:
-    """Moved and scaled until the projection's box is centred and its longer side fills its share of the window."""
-    points = corners.reshape(-1, 3)
-    points = points - (points.min(0) + points.max(0)) / 2
-    points = points * (FILL / np.abs(points[:, :2]).max())
+def placement(points: Points) -> tuple[float, Points]:
+    """The scale by which to multiply (N,3) points and the shift to add then, so that the projection's box is centred
+    and its longer side fills its share of the window."""
+    middle = (points.min(0) + points.max(0)) / 2
+    scale = FILL / np.abs(points - middle)[:, :2].max()
+    shift = -scale * middle
     for _ in range(4):
-        seen = points[:, :2] * (CAMERA / np.maximum(CAMERA - points[:, 2:], 0.3))
+        placed = scale * points + shift
+        seen = placed[:, :2] * (CAMERA / np.maximum(CAMERA - placed[:, 2:], 0.3))
         low, high = seen.min(0), seen.max(0)
-        points = points - np.append((low + high) / 2, 0)
-        points = points * (2 * FILL / (high - low).max())
-    return np.asarray(points.reshape(-1, 3, 3))
+        by = 2 * FILL / (high - low).max()
+        scale, shift = by * scale, by * (shift - np.append((low + high) / 2, 0))
+    return float(scale), np.asarray(shift)
+
+
+def _single(values: Points) -> NDArray[np.float32]:
+    return np.ascontiguousarray(values, dtype=np.float32)
 
 
 _BEYOND = 4.0
@@ -163,7 +181,7 @@ def _rays(size: int, *, backwards: bool = False) -> tuple[NDArray[np.float32], N
 def scene(corners: Points) -> rtcore_scene.EmbreeScene:
     """(F,3,3) corners of triangles, ready for `cast`."""
     target = rtcore_scene.EmbreeScene()
-    TriangleMesh(target, np.ascontiguousarray(corners, dtype=np.float32))
+    TriangleMesh(target, _single(corners))
     return target
 
 

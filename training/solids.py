@@ -221,26 +221,19 @@ def surface_nets(field: Points) -> tuple[Points, NDArray[np.int64]]:
     """The surface where the (X,Y,Z) field turns from negative to positive: one vertex in each cell that it crosses
     (Gibson, "Constrained Elastic Surface Nets", 1998)."""
     inside = field > 0
-    shape = np.array(field.shape) - 1
-    corners = [np.array(corner) for corner in np.ndindex(2, 2, 2)]
-
-    def shifted(array: NDArray[np.generic], by: NDArray[np.int64]) -> NDArray[np.generic]:
-        return array[tuple(slice(b, b + n) for b, n in zip(by, shape, strict=True))]
-
-    total, number = np.zeros((*shape, 3)), np.zeros(shape)
-    for one in corners:
-        for axis in range(3):
-            if one[axis]:
-                continue
-            two = one + np.eye(3, dtype=int)[axis]
-            a, b = np.asarray(shifted(field, one), float), np.asarray(shifted(field, two), float)
-            cut = (a > 0) != (b > 0)
-            way = np.where(cut, a / np.where(cut, a - b, 1), 0)
-            total += np.where(cut[..., None], one + way[..., None] * np.eye(3)[axis], 0)
-            number += cut
-    used = number > 0
-    index = np.where(used, np.cumsum(used).reshape(used.shape) - 1, -1)
-    vertices = total[used] / number[used][:, None] + np.argwhere(used)
+    corners = np.array(list(np.ndindex(2, 2, 2)))
+    each = [inside[tuple(slice(c, c - 1 or None) for c in corner)] for corner in corners]
+    crossed = np.logical_or.reduce(each) & ~np.logical_and.reduce(each)
+    cells = np.argwhere(crossed)
+    value = field[tuple((cells[:, None] + corners).transpose(2, 0, 1))]  # (N,8) at the corners of each cell
+    one, two = np.array([(i, i + step) for step in (1, 2, 4) for i in range(8) if not i & step]).T  # its 12 edges
+    a, b = value[:, one], value[:, two]
+    cut = (a > 0) != (b > 0)
+    way = np.where(cut, a / np.where(cut, a - b, 1), 0)[..., None]
+    places = (corners[one] + way * (corners[two] - corners[one])) * cut[..., None]
+    vertices = cells + places.sum(1) / cut.sum(1)[:, None]
+    index = np.full(crossed.shape, -1)
+    index[crossed] = np.arange(len(cells))
     quads = []
     for axis in range(3):
         axes = (axis, (axis + 1) % 3, (axis + 2) % 3)

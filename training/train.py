@@ -27,7 +27,6 @@ import checkpoint
 import corpus
 import data
 import validate
-from lighting import Batch
 from losses import loss
 from models.builtin import weights
 from models.builtin.network import DepthNetwork, NetworkConfig
@@ -58,7 +57,11 @@ def options() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=ranged(int, 1), default=1, help="of this process, on the CPU")
     parser.add_argument("--workers", type=ranged(int, 0), default=1, help="processes that make views")
-    parser.add_argument("--loaders", type=ranged(int, 0), default=1, help="processes that light them")
+    parser.add_argument(
+        "--loaders",
+        type=ranged(int, 0),
+        help="processes that light them; 0: they are kept and lit on the device, as is best, and default, on a GPU",
+    )
     parser.add_argument(
         "--pool", type=ranged(int, 1), default=64, help=f"files of {data.SHARD} views that each worker keeps"
     )
@@ -83,6 +86,8 @@ def options() -> argparse.Namespace:
         torch.empty(0, device=args.device)
     except (RuntimeError, AssertionError) as error:
         parser.error(f"--device {args.device}: {str(error).splitlines()[0]}")
+    if args.loaders is None:
+        args.loaders = 1 if args.device == "cpu" else 0
     return args
 
 
@@ -104,6 +109,7 @@ def main() -> None:
     stop = Stop()
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
+    torch.backends.cudnn.benchmark = True
     args.run.mkdir(parents=True, exist_ok=True)
     log = (args.run / "log.jsonl").open("a")
     network, average, optimizer, state, origin = beginning(args)
@@ -116,14 +122,16 @@ def main() -> None:
     print("rendering the views to check on…", flush=True)
     checks = validate.Checks(held_out, args.checks, args.size)
     print("rendering the first views…", flush=True)
-    pool.wait(max(1, min(2, args.workers * args.pool)), lambda: any(worker.is_alive() for worker in workers))
-    batches = iter(data.loader(pool, seed, args.batch, args.size, args.loaders))
+    room = args.workers * args.pool
+    pool.wait(max(1, min(2, room)), lambda: any(worker.is_alive() for worker in workers))
+    room = max(room, len(pool.files()))
+    batches = data.batches(pool, seed, room, args.batch, args.size, args.loaders, args.device)
 
     settings = {name: value.name if isinstance(value, Path) else value for name, value in vars(args).items()} | {
         "before": origin
     }
     slow, fast = ([p.data for p in each.parameters()] for each in (average, network))
-    began, sums = state["minutes"], dict[str, float]()
+    began, sums = state["minutes"], dict[str, torch.Tensor]()
     total = args.total_minutes or began + args.minutes
     next_check = began + min(1, args.check_minutes)
 
@@ -150,7 +158,7 @@ def main() -> None:
             print(f"\n{state['minutes']:.1f} min {text(scores)}")
 
         try:
-            batch = Batch(*next(batches)).to(args.device)
+            batch = next(batches).to(args.device)
         except RuntimeError:
             if stop.asked():  # it went to the loaders as well
                 break
@@ -158,9 +166,6 @@ def main() -> None:
         with torch.autocast(args.device.split(":")[0], torch.bfloat16):
             found = forward(batch.picture, batch.mask, batch.height)
         value, parts = loss(found, batch)
-        if not all(map(math.isfinite, parts.values())):
-            print("\na loss that is not finite: step skipped")
-            continue
         for group in optimizer.param_groups:
             group["lr"] = rate(args.rate, now / total)
         optimizer.zero_grad(set_to_none=True)
@@ -178,9 +183,10 @@ def main() -> None:
         for name, part in parts.items():
             sums[name] = 0.98 * sums.get(name, part) + 0.02 * part
         if state["step"] % 20 == 1:
-            show((now - began) / args.minutes, f"step {state['step']} {text(sums)}")
+            means = {name: float(part) for name, part in sums.items()}
+            show((now - began) / args.minutes, f"step {state['step']} {text(means)}")
             used = optimizer.param_groups[0]["lr"]
-            note(log, {**state, "minutes": now, "rate": used, "files": len(pool.files()), **sums})
+            note(log, {**state, "minutes": now, "rate": used, "files": len(pool.files()), **means})
 
     keep()
     for worker in workers:
@@ -245,7 +251,9 @@ def beginning(
         except weights.WeightsError as error:
             raise SystemExit(f"--start: {error}") from error
         same_size(args.size, shipped.config.size, f"the weights in {args.start}")
-        network.load_state_dict(shipped.state_dict())
+        # Layers that those weights are too old for start as ones that do nothing.
+        if network.load_state_dict(shipped.state_dict(), strict=False).unexpected_keys:
+            raise SystemExit(f"--start: the network in {args.start} has layers that this one lacks")
         origin = before(args.start)
     average.load_state_dict(network.state_dict())
     return network, average, optimizer, state, origin

@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 
 import families
 import render
-from lighting import Batch, lit
+from lighting import Batch, fields_of, lit
 from losses import errors, inflated_errors
 from models.builtin.sheets import CAMERA
 from solids import Solid
@@ -93,7 +93,7 @@ def views(random: np.random.Generator, make: Any, count: int, size: int) -> Batc
         view = render.render(make(), render.pose(random), random)
         if view is not None:
             found.append(view)
-    return lit(np.stack(found), random, size=size, plain=True)
+    return lit(fields_of(np.stack(found)), torch.Generator(), size=size, plain=True)
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ than places of one pixel with the same number of channels."""
 
 
 _HEADS = 4
-"""Of the attention at the coarsest level."""
+"""Of each attention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,10 @@ class NetworkConfig:
     """S at which it was trained, and at which the built-in model uses it."""
     widths: tuple[int, ...] = (64, 96, 192, 224)
     """Channels at S/3, S/6, S/12 and S/24."""
-    blocks: tuple[int, ...] = (1, 2, 2, 2)
+    blocks: tuple[int, ...] = (2, 3, 2, 2)
     """Residual blocks at each of these, on the way down and on the way up."""
+    attention: tuple[int, ...] = (1, 2)
+    """At which of these levels, counted from 0, attention follows them; it always does at the coarsest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ class Block(nn.Module):
         self.norm = nn.GroupNorm(8, width)
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
+        for start in self.second.parameters():
+            nn.init.zeros_(start)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,C,H,W) → the same."""
@@ -71,7 +74,8 @@ class Attention(nn.Module):
         self.place = nn.Parameter(torch.randn(1, width, places, places) * 0.02)
         self.qkv = nn.Conv2d(width, 3 * width, 1)
         self.out = nn.Conv2d(width, width, 1)
-        nn.init.zeros_(self.out.weight)
+        for start in self.out.parameters():
+            nn.init.zeros_(start)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,C,H,W) → the same."""
@@ -89,15 +93,22 @@ class DepthNetwork(nn.Module):
     def __init__(self, config: NetworkConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or NetworkConfig()
-        widths, levels = config.widths, list(zip(config.widths, config.blocks, strict=True))
+        widths = config.widths
+
+        def level(number: int) -> nn.Sequential:
+            layers: list[nn.Module] = [Block(widths[number]) for _ in range(config.blocks[number])]
+            if number in config.attention:
+                layers.append(Attention(widths[number], config.size // (PATCH << number)))
+            return nn.Sequential(*layers)
+
         self.stem = nn.Conv2d(PATCH**2 * 7, widths[0], 3, padding=1)
-        self.down = nn.ModuleList(nn.Sequential(*(Block(width) for _ in range(n))) for width, n in levels)
+        self.down = nn.ModuleList(level(number) for number in range(len(widths)))
         self.pool = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         coarsest = config.size // (PATCH << len(widths) - 1)
         self.middle = nn.Sequential(Attention(widths[-1], coarsest), Block(widths[-1]))
         self.lift = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.join = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in widths[:-1])
-        self.up = nn.ModuleList(nn.Sequential(*(Block(width) for _ in range(n))) for width, n in levels[:-1])
+        self.up = nn.ModuleList(level(number) for number in range(len(widths) - 1))
         self.norm = nn.GroupNorm(8, widths[0])
         self.local = nn.Conv2d(widths[0], 2 * PATCH**2, 3, padding=1)
         self.whole = nn.Sequential(

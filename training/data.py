@@ -169,6 +169,10 @@ class Pool:
         return None
 
 
+_ENOUGH = 8
+"""Files to begin with, if there are as many: the views of one are too much alike."""
+
+
 class Resident:
     """A copy of the pool in the memory of a device, where batches are drawn and lit."""
 
@@ -187,7 +191,7 @@ class Resident:
     def batch(self, count: int, size: int) -> Batch:
         """`count` views of those that are here by now, lit."""
         self._follow()
-        while not self.places:
+        while len(self.places) < max(1, min(_ENOUGH, self.capacity, len(self.pool.files()))):
             self.pool.wait()
             self._follow()
         chosen = torch.randint(len(self.places) * SHARD, (count,), generator=self.random, device=self.random.device)

@@ -76,9 +76,12 @@ def _sheet(random: Random) -> tuple[Points, Points]:
 
 def drawing(random: Random, size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """(S,S,3) colours and (S,S) mask of an icon or logo: shapes of one colour or from one to another, letters, lines;
-    its box is centred at 85 %."""
+    or of a cartoon. Its box is centred at 85 %."""
     big = 4 * size
     mask, colours = np.zeros((big, big), np.uint8), np.zeros((big, big, 3), np.uint8)
+    if random.random() < 0.3:
+        _cartoon(mask, colours, random)
+        return _fitted(mask, colours, size)
     for number in range(random.integers(1, 7)):
         stroke = np.zeros_like(mask)
         centre, reach = random.uniform(0.3, 0.7, 2) * big, random.uniform(0.08, 0.3) * big
@@ -91,14 +94,59 @@ def drawing(random: Random, size: int) -> tuple[NDArray[np.uint8], NDArray[np.ui
             if random.random() < 0.3:  # an outline
                 edge = cv2.morphologyEx(stroke, cv2.MORPH_GRADIENT, np.ones((9, 9), np.uint8)) > 0
                 mask[edge], colours[edge] = 255, random.integers(0, 80)
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if len(rows) < 8 or len(columns) < 8:
+    if min(mask.any(0).sum(), mask.any(1).sum()) < 8:
         return drawing(random, size)
+    return _fitted(mask, colours, size)
+
+
+def _fitted(
+    mask: NDArray[np.uint8], colours: NDArray[np.uint8], size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     centre = np.array([columns[0] + columns[-1], rows[0] + rows[-1]]) / 2
     scale = 0.85 * size / max(np.ptp(rows), np.ptp(columns))
     place = np.array([[scale, 0, size / 2 - scale * centre[0]], [0, scale, size / 2 - scale * centre[1]]])
     scaled = [cv2.warpAffine(image, place, (size, size), flags=cv2.INTER_AREA) for image in (colours, mask)]
     return np.asarray(scaled[0]), np.asarray(scaled[1])
+
+
+def _cartoon(mask: NDArray[np.uint8], colours: NDArray[np.uint8], random: Random) -> None:
+    """A face, often with ears and a body, seen from the front: ovals of a few flat colours, most of them in ink."""
+    big = len(mask)
+    ink, black = int(random.integers(2, 11)) * (random.random() < 0.8), random.integers(0, 60)
+    skin, cloth, white = *random.integers(40, 256, (2, 3)), np.full(3, random.integers(200, 256))
+    head = random.uniform(0.13, 0.26, 2) * big
+    middle = np.array([0.5, random.uniform(0.36, 0.5)]) * big
+
+    def oval(at: tuple[float, float], half: tuple[float, float], colour: NDArray[np.generic], *, pair: bool) -> None:
+        """Filled, at a place in units of the head's half sides; `pair`: on the other side as well."""
+        for side in (1, -1) if pair else (1,):
+            spot = (middle + head * (side * at[0], at[1])).astype(int).tolist()
+            sides = np.maximum(head * half, 2).astype(int).tolist()
+            lean = side * random.uniform(-20, 20) if pair else 0
+            for thick, tint in ((-1, colour), *(((ink, np.full(3, black)),) if ink else ())):
+                cv2.ellipse(colours, spot, sides, lean, 0, 360, tint.tolist(), int(thick), cv2.LINE_AA)
+                cv2.ellipse(mask, spot, sides, lean, 0, 360, 255, int(thick))
+
+    if random.random() < 0.5:
+        body = random.uniform(0.4, 1.1), random.uniform(0.6, 1.3)
+        for place, half in (((0.45, 1 + 1.6 * body[1]), (0.3, 0.7)), ((body[0], 1.5), (0.22, 0.8))):
+            oval(place, half, random.choice([skin, cloth]), pair=True)
+        oval((0, 0.7 + body[1]), body, cloth, pair=False)
+    if random.random() < 0.6:
+        ear = random.uniform(0.15, 0.5, 2)
+        oval((random.uniform(0.5, 1), random.uniform(-1.1, -0.2)), (ear[0], ear[1]), skin, pair=True)
+    oval((0, 0), (1, 1), skin, pair=False)
+    eye, place = random.uniform(0.08, 0.28, 2), (random.uniform(0.25, 0.5), random.uniform(-0.4, 0.1))
+    if random.random() < 0.7:
+        oval(place, (eye[0], eye[1]), white, pair=True)
+        eye = eye * random.uniform(0.3, 0.7)
+    oval(place, (eye[0], eye[1]), np.full(3, black), pair=True)
+    if random.random() < 0.5:
+        oval((0, 0.3), (random.uniform(0.1, 0.4), random.uniform(0.08, 0.25)), random.integers(0, 256, 3), pair=False)
+    mouth = (middle + head * (0, random.uniform(0.2, 0.4))).astype(int).tolist()
+    sides = (head * random.uniform(0.2, 0.5, 2)).astype(int).tolist()
+    cv2.ellipse(colours, mouth, sides, 0, 20, 160, [int(black)] * 3, max(ink, 3), cv2.LINE_AA)
 
 
 def _tint(shape: NDArray[np.bool_], random: Random) -> NDArray[np.uint8]:

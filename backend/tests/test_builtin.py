@@ -14,6 +14,7 @@ from models.base import EmptyImageError, GenerationCancelledError, Mesh, ShapeOp
 from models.builtin.inflation import inflate
 from models.builtin.model import QUALITY, BuiltinModel
 from models.builtin.sheets import CAMERA, two_sheets
+from models.builtin.silhouette import view
 from models.builtin.texture import spread
 
 SIZE = 256
@@ -176,6 +177,31 @@ class TestShape:
         front = random.uniform(0.1, 0.3, (40, 40))
         sheets = two_sheets(field, front, front - 0.5)
         assert_sound(Mesh(sheets.vertices, sheets.faces, uv=np.zeros((len(sheets.vertices), 2), np.float32)))
+
+    def test_the_rim_lies_halfway_between_slanting_depths(self):
+        axis = (np.arange(60) + 0.5) / 30 - 1
+        field = np.clip(30 * (0.72 - np.hypot(axis, axis[:, None])), -0.5, 0.5).astype(np.float32)
+        slope = np.broadcast_to(0.8 * axis, field.shape)
+        sheets = two_sheets(field, slope + 0.3, slope - 0.3)
+        front, back = np.split(sheets.vertices[:, 2], 2)
+        rim = front - back < 0.01
+        assert rim.sum() > 100
+        assert (front + back)[rim] / 2 == pytest.approx(0.8 * sheets.plane[rim, 0], abs=1e-5)
+
+    @pytest.mark.parametrize("degrees", [3, 10, 31])
+    def test_a_hard_mask_leaves_no_stairs(self, degrees):
+        y, x = np.mgrid[:SIZE, :SIZE] + 0.5 - SIZE / 2
+        along = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
+        across = y * along[0] - x * along[1]
+        bar = (np.abs(across) < 40.2) & (np.abs(x * along[0] + y * along[1]) < 100)
+        window = view(cut_out(255 * bar))
+        field = window.field(300)
+        column = np.arange(110, 190)
+        row = (field[:, column] > 0).argmax(0)  # the upper edge
+        above, below = field[row - 1, column], field[row, column]
+        edge = row - below / (below - above)
+        straight = np.polyval(np.polyfit(column, edge, 1), column)
+        assert np.abs(edge - straight).max() * window.side / 300 < 0.16  # in pixels of the picture
 
 
 class TestTexture:

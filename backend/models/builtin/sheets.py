@@ -65,23 +65,24 @@ class Sheets:
 def two_sheets(field: NDArray[np.float32], front: Field, back: Field) -> Sheets:
     """Mesh the (N,N) silhouette `field` > 0 between the depths `front` > `back` (N,N) along z, towards the viewer.
 
-    `field` must be negative at the border of the grid. Depths outside are not read; on the contour front and back meet
-    halfway between those of the inner node beside it.
+    `field` must be negative at the border of the grid. On the contour front and back meet halfway between what they are
+    there, so that depths are read at the outer nodes beside it as well, and nowhere else outside.
     """
     nodes, number = _numbered(field > 0)
-    points, middles, edges = [nodes], [nodes], []
+    points, inners, edges = [nodes], [nodes], []
     count = len(nodes)
     for axis in (0, 1):
         cut, place, inner = _cuts(field, axis)
         edges.append(np.where(cut, np.cumsum(cut).reshape(cut.shape) - 1 + count, -1))
         count += len(place)
         points.append(place)
-        middles.append(inner)
+        inners.append(inner)
     faces = _faces(field, number, edges[0], edges[1])
 
-    place = np.concatenate(points)
-    row, column = np.concatenate(middles).astype(np.int64).T
-    depths = np.stack([front[row, column], back[row, column]])
+    place, inner = np.concatenate(points), np.concatenate(inners)
+    here, beyond = (_read(front, back, node) for node in (inner, inner + np.sign(place - inner)))
+    way = np.abs(place - inner).max(1)
+    depths = here + way * (beyond - here)  # of an inner node: its own
     depths[:, len(nodes) :] = depths[:, len(nodes) :].mean(0) + np.array([[_WALL / 2], [-_WALL / 2]])
     plane = (place[:, ::-1] + 0.5) * (2 / len(field)) - 1
     plane[:, 1] *= -1
@@ -90,6 +91,12 @@ def two_sheets(field: NDArray[np.float32], front: Field, back: Field) -> Sheets:
     wall = [np.column_stack([end, start, start + count]), np.column_stack([end, start + count, end + count])]
     closed = np.concatenate([faces, faces[:, ::-1] + count, *wall])
     return Sheets(vertices.astype(np.float32), closed.astype(np.int32), plane.astype(np.float32))
+
+
+def _read(front: Field, back: Field, nodes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(2,P) both depths at (P,2) nodes."""
+    row, column = nodes.astype(np.int64).T
+    return np.stack([front[row, column], back[row, column]])
 
 
 def _rim(faces: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -115,8 +115,9 @@ class TestTruth:
 
     @pytest.mark.parametrize("number", range(len(SOLIDS)))
     def test_on_none_of_them_is_it_much_worse(self, learned, inflated, number):
+        """By less than a hundredth of the half size where, as of a ball, the inflation is the truth itself."""
         picture, truth = rendered(*SOLIDS[number])
-        assert distance(made(learned, picture), truth) < 1.1 * distance(made(inflated, picture), truth)
+        assert distance(made(learned, picture), truth) < distance(made(inflated, picture), truth) + 0.01
 
     @pytest.mark.parametrize("number", [number for number, (solid, _) in enumerate(SOLIDS) if solid[0] == "box"])
     def test_a_box_of_even_faces_is_no_icon(self, learned, inflated, number):

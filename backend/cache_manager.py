@@ -10,7 +10,7 @@
     >>> cache.stats["hits"], cache.stats["misses"], cache.stats["seconds_saved"]
     (1, 1, 124.0)
 
-Design. One map holds one slot per key, and the map is the policy (`cache_policies`): `used` notes a use, `popitem`
+Design. One map holds one slot per key, and the map is the policy (`cache/policies.py`): `used` notes a use, `popitem`
 gives up the slot that is worth least. Beside it, `Deadlines` knows who expires next. One re-entrant lock guards all of
 it. These hold whenever the lock is free, and the tests call them by name:
 
@@ -48,9 +48,9 @@ from numbers import Real
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeVar, cast, get_args
 
-from cache_flights import ABANDONED, CircularComputationError, Flight
-from cache_policies import POLICIES, Deadlines, PolicyName, Slot
-from cache_sizes import deep_size
+from cache.flights import ABANDONED, CircularComputationError, Flight
+from cache.policies import POLICIES, Deadlines, PolicyName, Slot
+from cache.sizes import deep_size
 
 __all__ = ["CacheEntry", "CircularComputationError", "LRUCache", "clear_cache", "deep_size", "get_cache"]
 logger = logging.getLogger(__name__)
@@ -337,12 +337,14 @@ class LRUCache:
         size_mb: float | None = None,
         ttl_seconds: float | None = None,
         timeout: float | None = None,
+        cost_of: Callable[[V], float] | None = None,
     ) -> V:
         """The value under `key`, or else what `compute()` gives: run once for all who ask meanwhile, and stored.
 
         Everyone gets the leader's result, or its error, which is not stored. A result begun before a `set`, `delete` or
         `clear` of its key is returned, not stored. A leader that is cancelled or interrupted hands over to one who
-        waits. `timeout` bounds the wait for another's run, in seconds, without harm to it: TimeoutError. Raises
+        waits. `timeout` bounds the wait for another's run, in seconds, without harm to it: TimeoutError. `cost_of` the
+        value gives the seconds to book for it; without it, all that the run took, runs within it included. Raises
         CircularComputationError where waiting would never end.
         """
         _check_terms(size_mb, ttl_seconds, timeout)
@@ -354,7 +356,7 @@ class LRUCache:
                     return cast(V, value)
                 if leads:
                     with self._led(key, flight):
-                        return self._land(key, flight, compute(), size_mb, ttl_seconds)
+                        return self._land(key, flight, compute(), size_mb, ttl_seconds, cost_of)
                 try:
                     if flight.would_block(threading.get_ident()):
                         raise CircularComputationError(f"{key!r} needs the event loop that this wait would block")
@@ -426,10 +428,20 @@ class LRUCache:
             finally:
                 del flight  # as `Flight.led` does with its own
 
-    def _land(self, key: str, flight: Flight, value: V, size_mb: float | None, ttl_seconds: float | None) -> V:
+    def _land(
+        self,
+        key: str,
+        flight: Flight,
+        value: V,
+        size_mb: float | None,
+        ttl_seconds: float | None,
+        cost_of: Callable[[V], float] | None = None,
+    ) -> V:
         """Store the result unless the flight is stale, then hand it to those who wait."""
         flight.cost = self._clock() - flight.began
         try:
+            if cost_of is not None:
+                flight.cost = cost_of(value)
             self.set(key, value, size_mb, ttl_seconds, flight.cost, flight)
         except Exception:  # its size cannot be measured: no reason to lose it
             logger.exception("the result for %r could not be stored", key)

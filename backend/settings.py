@@ -5,6 +5,7 @@ The table `VARIABLES` is the single source: `.env` and the README's table are ch
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 
 from dotenv import dotenv_values
 
-from cache_policies import POLICIES, PolicyName
+from cache.policies import POLICIES, PolicyName
 
 ROOT = Path(__file__).resolve().parent.parent
 """The top of the repository: holds `.env`; relative folders start here, whatever the working directory."""
@@ -106,8 +107,17 @@ def _folder(text: str) -> Path | None:
     return ROOT / Path(text).expanduser() if text else None
 
 
+def _model_path(text: str) -> Path | Mapping[str, Path] | None:
+    if not text.startswith("{"):
+        return _folder(text)
+    paths = json.loads(text)
+    if not all(isinstance(path, str) and path for path in paths.values()):
+        raise ValueError(text)
+    return {_model_id(model_id): ROOT / Path(path).expanduser() for model_id, path in paths.items()}
+
+
 def _secret(text: str) -> str | None:
-    if text and (not text.isascii() or not text.isprintable() or " " in text):
+    if text and (not text.isascii() or not text.isprintable() or " " in text or not text.strip(",")):
         raise ValueError("(hidden)")
     return text or None
 
@@ -132,9 +142,10 @@ VARIABLES: tuple[Variable, ...] = (
         _choice("full_ai", "powerful_3d", "safe_fallback"),
     ),
     Variable("ORFEAS_MODEL", "builtin", "a model's id, such as builtin", _model_id),
-    Variable("ORFEAS_MODEL_PATH", "", _PATH, _folder),
+    Variable("ORFEAS_MODEL_PATH", "", _PATH + ", or a JSON object of these by model id", _model_path),
+    Variable("ORFEAS_MODEL_IDLE_MINUTES", "0", "a number of minutes from 0 to 100000; 0: never", _number(0, 10**5)),
     Variable("ORFEAS_DEVICE", "auto", "auto, cpu, cuda, cuda:N or mps", _device),
-    Variable("ORFEAS_API_KEY", "", "printable ASCII without spaces", _secret),
+    Variable("ORFEAS_API_KEY", "", "printable ASCII without spaces; several with commas between", _secret),
     Variable("CORS_ORIGINS", "", "origins such as http://localhost:8080, with commas between, or *", _origins),
     Variable("MAX_UPLOAD_MB", "50", "a number from 0.001 to 4000", _number(0.001, 4000)),
     Variable("MAX_IMAGE_PIXELS", "50000000", _WHOLE(1, 10**9), _whole(1, 10**9)),
@@ -170,7 +181,8 @@ class Settings:
     port: int
     mode: str
     model: str
-    model_path: Path | None
+    model_path: Path | Mapping[str, Path] | None
+    model_idle_minutes: float
     device: str
     api_key: str | None
     cors_origins: tuple[str, ...]
@@ -189,6 +201,18 @@ class Settings:
     def max_upload_bytes(self) -> int:
         """`MAX_UPLOAD_MB` in bytes (MB = 10^6)."""
         return int(self.max_upload_mb * 1_000_000)
+
+    @property
+    def model_paths(self) -> Mapping[str, Path]:
+        """Where each model's weights are, by its id."""
+        if isinstance(self.model_path, Path):
+            return {self.model: self.model_path}
+        return self.model_path or {}
+
+    @property
+    def api_keys(self) -> tuple[str, ...]:
+        """Every key that opens the server; the first one's owner also has what was made before there was a key."""
+        return tuple(key for key in (self.api_key or "").split(",") if key)
 
     @property
     def on_loopback(self) -> bool:

@@ -29,7 +29,7 @@ from wtinylfu import SampledWTinyLFU, WTinyLFU
 sys.path.insert(0, str(Path(__file__).parent.parent / "backend"))
 
 from cache_manager import LRUCache
-from cache_policies import POLICIES
+from cache.policies import POLICIES
 
 OBJECTS, REQUESTS = 5_000, 60_000
 GENERATION, EXPORT = 124.0, 2.0

@@ -1,71 +1,37 @@
-"""What every model that makes a shape from a picture has to offer, and the mesh that it returns."""
+"""What every model that makes a shape has to offer; all that its module needs to import from this project is here."""
 
 from __future__ import annotations
 
-import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
+
+from errors import EmptyImageError, GenerationCancelledError, ModelUnavailableError
+from mesh.mesh import Mesh
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+__all__ = [
+    "Cancelled",
+    "EmptyImageError",
+    "GenerationCancelledError",
+    "Mesh",
+    "Model",
+    "ModelUnavailableError",
+    "Progress",
+    "ShapeOptions",
+    "resolve_device",
+]
 
 Progress = Callable[[float, str], None]
 """Called with a fraction from 0 to 1 and the name of the stage that begins."""
 
 Cancelled = Callable[[], bool]
 """True once the user gave the job up; a model asks between its steps."""
-
-
-class ModelUnavailableError(RuntimeError):
-    """The model cannot be loaded here; the text tells a user why and what is missing."""
-
-
-class GenerationCancelledError(Exception):
-    """Raised by a model that saw `cancelled()` turn true."""
-
-
-class EmptyImageError(ValueError):
-    """The picture holds nothing to make a shape of; the text says what was seen."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mesh:
-    """A triangle mesh without a unit: +Y up, the front of the object towards +Z, faces counter-clockwise from outside.
-
-    It carries either `uv` and `texture`, or `colours`, or none of them.
-    """
-
-    vertices: NDArray[np.float32]
-    """(V,3) positions."""
-    faces: NDArray[np.int32]
-    """(F,3) vertex numbers."""
-    colours: NDArray[np.uint8] | None = None
-    """(V,3) sRGB, one per vertex."""
-    uv: NDArray[np.float32] | None = None
-    """(V,2) in 0..1, origin at the lower left of the texture (the convention of OBJ and trimesh)."""
-    texture: NDArray[np.uint8] | None = None
-    """(H,W,3) sRGB, first row at the top."""
-
-    def to_bytes(self) -> bytes:
-        """Pack the arrays as an uncompressed `.npz`."""
-        import numpy as np
-
-        arrays = {name: array for name in self.__slots__ if (array := getattr(self, name)) is not None}
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        return buffer.getvalue()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Mesh:
-        """Read back what `to_bytes` wrote."""
-        import numpy as np
-
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return cls(**{name: arrays[name] for name in arrays.files})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +42,8 @@ class ShapeOptions:
     """1 (quick, coarse) to 10."""
     seed: int = 0
     prompt: str = ""
+    views: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    """(H,W,4) Further pictures of the object by the side that they show (left, back, right), cut out like the front."""
 
 
 def resolve_device(wanted: str) -> str:
@@ -117,7 +85,10 @@ class Model(ABC):
     licence: ClassVar[str]
     """Of the weights, as a user must know it."""
     reads: ClassVar[frozenset[str]]
-    """Which of image, quality, seed, prompt change the result; the rest stays out of the cache key."""
+    """Which of image, quality, seed, prompt, views change the result; the rest stays out of the cache key. `image` is
+    the front; a model that names `views` too reads the other sides."""
+    needs_image: ClassVar[bool] = True
+    """False: a prompt alone is enough, and `generate` is then called with None for the picture."""
     memory_mb: ClassVar[int] = 0
     """What it needs while it runs, roughly, on its device."""
     thread_safe: ClassVar[bool] = False
@@ -147,7 +118,7 @@ class Model(ABC):
 
     @abstractmethod
     def generate(
-        self, image: NDArray[np.uint8], options: ShapeOptions, progress: Progress, cancelled: Cancelled
+        self, image: NDArray[np.uint8] | None, options: ShapeOptions, progress: Progress, cancelled: Cancelled
     ) -> Mesh:
         """Make the shape of the (H,W,4) RGBA picture, whose alpha channel is the object's mask.
 

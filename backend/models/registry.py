@@ -1,4 +1,4 @@
-"""Which models there are: id → class, what is available here, and why the rest is not. Adding a model is one line."""
+"""Which models there are: id → class, imported when it is first needed. Adding a model is one line."""
 
 from __future__ import annotations
 
@@ -18,38 +18,40 @@ def register(model_id: str, model: str | type[Model]) -> None:
     _MODELS[model_id] = model
 
 
-def create(model_id: str, path: Path | None, device: str) -> Model:
-    """A model that is not loaded yet; ValueError names the known ids."""
+def ids() -> tuple[str, ...]:
+    """Every id, in the order in which they were added."""
+    return tuple(_MODELS)
+
+
+def model_class(model_id: str) -> type[Model]:
+    """The class; ValueError names the known ids, ImportError says why it cannot be imported here."""
     if model_id not in _MODELS:
         raise ValueError(f"there is no model {model_id!r}; there are: {', '.join(_MODELS)}")
-    return _class(model_id)(path, device)
+    entry = _MODELS[model_id]
+    if isinstance(entry, str):
+        module, _, name = entry.partition(":")
+        entry = getattr(importlib.import_module(module), name)
+        _MODELS[model_id] = entry
+    return entry
 
 
-def available(path: Path | None) -> list[dict[str, Any]]:
-    """A row for each model: what it is, and why it cannot be loaded here with weights at `path` (None: none)."""
-    return [_row(model_id, path) for model_id in _MODELS]
+def create(model_id: str, path: Path | None, device: str) -> Model:
+    """A model that is not loaded yet; errors as those of `model_class`."""
+    return model_class(model_id)(path, device)
 
 
-def _row(model_id: str, path: Path | None) -> dict[str, Any]:
+def describe(model_id: str, path: Path | None) -> dict[str, Any]:
+    """What the model is, and why it cannot be loaded here with weights at `path` (None: none)."""
     try:
-        model = _class(model_id)
+        model = model_class(model_id)
     except ImportError as error:  # one broken model must not hide the others
-        return {"id": model_id, "available": False, "reason": f"it cannot be imported: {error}"}
+        unimportable = f"it cannot be imported: {error}"
+        return {"available": False, "reason": unimportable, "licence": None, "reads": [], "memory_mb": 0}
     reason = model.why_unavailable(path)
     return {
-        "id": model_id,
         "available": reason is None,
         "reason": reason,
         "licence": model.licence,
         "reads": sorted(model.reads),
         "memory_mb": model.memory_mb,
     }
-
-
-def _class(model_id: str) -> type[Model]:
-    entry = _MODELS[model_id]
-    if isinstance(entry, str):
-        module, _, name = entry.partition(":")
-        loaded: type[Model] = getattr(importlib.import_module(module), name)
-        return loaded
-    return entry

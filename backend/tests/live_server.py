@@ -40,6 +40,11 @@ def fresh_png() -> bytes:
     return encode(draw(mark=next(_marks)))
 
 
+def files_kept(data_dir: Path) -> list[Path]:
+    """What lies in a server's data folder, but for its lock."""
+    return [path for path in data_dir.rglob("*") if path.is_file() and path.name != "server.lock"]
+
+
 def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)

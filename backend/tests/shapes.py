@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from models.base import Mesh
+from mesh.mesh import Mesh
 
 
 def mesh(vertices, faces, **more) -> Mesh:

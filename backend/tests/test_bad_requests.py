@@ -4,7 +4,7 @@ import io
 import json
 
 import pytest
-from live_server import draw, encode, fresh_png, scripted_server
+from live_server import draw, encode, files_kept, fresh_png, scripted_server
 from PIL import Image
 
 
@@ -158,7 +158,7 @@ class TestUploads:
             client.post("/api/upload-image", files={"image": ("a.png", b"plain text")})
             client.post("/api/generate-3d", data={"quality": "99"}, files={"image": ("a.png", fresh_png())})
             assert client.get("/api/jobs").json()["total"] == 0
-            assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+            assert not files_kept(tmp_path / "data")
 
     def test_the_answer_describes_the_picture(self, client):
         answer = client.post("/api/upload-image", files={"image": ("../../my photo.PNG", encode(draw(size=(90, 60))))})

@@ -9,7 +9,9 @@ import pytest
 import trimesh
 from PIL import Image, ImageDraw
 
-import meshes
+from mesh.finish import finish
+from mesh.formats import Dimensions
+from mesh.writers import export
 from models.base import EmptyImageError, GenerationCancelledError, Mesh, ShapeOptions
 from models.builtin.inflation import inflate
 from models.builtin.model import QUALITY, BuiltinModel
@@ -152,10 +154,8 @@ class TestShape:
 
     @pytest.mark.parametrize("kind", ["glb", "stl"])
     def test_the_file_is_closed_as_it_stands_with_no_vertices_merged_by_the_reader(self, model, kind):
-        finished = meshes.finish(
-            made(model, cut_out(drawn(mug))), dimensions=meshes.Dimensions(), fit="contain", target_faces=None
-        )
-        data = io.BytesIO(meshes.export(finished, kind))
+        finished = finish(made(model, cut_out(drawn(mug))), dimensions=Dimensions(), fit="contain", target_faces=None)
+        data = io.BytesIO(export(finished, kind))
         read = trimesh.load(data, file_type=kind, force="mesh", process=kind == "stl")  # STL repeats every corner
         assert read.is_watertight
         assert read.is_winding_consistent

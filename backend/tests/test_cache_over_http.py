@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from live_server import fresh_png, scripted_server
 
-from result_cache import ResultCache
+from store.results import Results
 
 STATS = {
     "hits", "misses", "hit_rate_percent", "evictions", "evictions_by_count", "evictions_by_size", "expirations",
@@ -204,7 +204,7 @@ class BrokenLRU:
     def __init__(self):
         self.calls = 0
 
-    def get_or_compute(self, key, compute):
+    def get_or_compute(self, key, compute, cost_of=None):
         self.calls += 1
         compute()
         raise KeyError("corrupted after the computation")
@@ -216,7 +216,7 @@ class BrokenLRU:
 class TestFallback:
     def test_an_error_of_the_lru_cache_switches_to_the_dict_and_service_goes_on(self, caplog):
         legacy, lru, runs = {}, BrokenLRU(), []
-        cache = ResultCache(lru, legacy)
+        cache = Results(lru, legacy)
         for _ in range(3):
             assert cache.get_or_compute("k", lambda: runs.append(1) or b"value") == b"value"
         assert len(runs) == 1  # computed once although the cache broke after it
@@ -229,7 +229,7 @@ class TestFallback:
     def test_an_error_of_the_computation_is_no_error_of_the_cache(self):
         from cache_manager import LRUCache
 
-        cache = ResultCache(LRUCache(), {})
+        cache = Results(LRUCache(), {})
 
         def fail():
             raise ValueError("the model failed")
@@ -240,7 +240,7 @@ class TestFallback:
         assert cache.fallback_reason is None
 
     def test_concurrent_failures_switch_once(self, caplog):
-        cache, barrier = ResultCache(BrokenLRU(), {}), threading.Barrier(8)
+        cache, barrier = Results(BrokenLRU(), {}), threading.Barrier(8)
 
         def call(_):
             barrier.wait()

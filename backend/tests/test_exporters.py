@@ -17,7 +17,10 @@ import pytest
 import shapes
 from PIL import Image
 
-from meshes import FORMATS, Dimensions, export, finish, inspect, measure
+from mesh.finish import finish
+from mesh.formats import FORMATS, Dimensions
+from mesh.report import inspect, measure
+from mesh.writers import export
 
 DIRECTORIES = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 Z_UP = [name for name in FORMATS if name != "glb"]

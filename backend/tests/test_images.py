@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-import images
-from images import ImageTooLargeError, NotAnImageError, check_not_empty, decode, foreground
-from models.base import EmptyImageError
+from errors import EmptyImageError, NotAnImageError, TooLargeError
+from picture.cutout import check_not_empty, foreground
+from picture.decode import FORMATS, decode
 
 LIMIT = 1_000_000
 
@@ -219,25 +219,25 @@ class TestRefused:
 
     def test_flipped_bytes_end_as_a_picture_or_as_one_of_the_two_errors(self):
         random = np.random.default_rng(1)
-        for format in images.FORMATS:
+        for format in FORMATS:
             data = np.frombuffer(saved(drawing(), format), np.uint8)
             for _ in range(40):
                 damaged = data.copy()
                 damaged[random.integers(0, len(data), 4)] = random.integers(0, 256, 4)
                 try:
                     assert decode(damaged.tobytes(), LIMIT).rgba.size
-                except (NotAnImageError, ImageTooLargeError) as error:
+                except (NotAnImageError, TooLargeError) as error:
                     assert "\n" not in str(error)  # noqa: PT017
 
     @pytest.mark.filterwarnings("error")
     def test_a_bomb_is_refused_before_it_is_decoded(self):
         huge = png(100_000, 100_000, 8, 2, b"")  # has no pixel data at all: decoding it would be another error
-        with pytest.raises(ImageTooLargeError, match="100000 × 100000"):
+        with pytest.raises(TooLargeError, match="100000 × 100000"):
             decode(huge, 50_000_000)
 
     def test_the_limit_is_inclusive(self):
         assert decode(saved(drawing()), 1200).width == 40
-        with pytest.raises(ImageTooLargeError):
+        with pytest.raises(TooLargeError):
             decode(saved(drawing()), 1199)
 
 

@@ -5,7 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from live_server import BACKEND, draw, encode, fresh_png, running_server, scripted_server
+from live_server import BACKEND, draw, encode, files_kept, fresh_png, running_server, scripted_server
 
 SCRIPT = BACKEND / "tests" / "support" / "serve.py"
 
@@ -193,7 +193,7 @@ def test_deleting_a_finished_job_takes_its_files_along(scripted, tmp_path):
     assert answer.json()["status"] == "deleted"
     assert scripted.get(f"/api/job-status/{status['job_id']}").status_code == 404
     assert scripted.get(status["download_url"]).status_code == 404
-    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert not files_kept(tmp_path / "data")
 
 
 def test_a_shape_stays_as_long_as_one_job_refers_to_it(scripted):

@@ -9,11 +9,12 @@ import trimesh
 from PIL import Image, ImageDraw, ImageFilter
 from test_builtin import assert_sound, cut_out, disc, drawn, made, mug
 
-import images
 from models.builtin import depth
 from models.builtin.model import BuiltinModel
 from models.builtin.sheets import CAMERA
 from models.builtin.silhouette import view
+from picture import cutout
+from picture.decode import decode
 
 SIZE = 256
 
@@ -44,7 +45,7 @@ def photographed(rgba, seed=0):
     scene = scene * (1 - alpha) + rgba[..., :3] * alpha
     buffer = io.BytesIO()
     Image.fromarray(scene.clip(0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.7)).save(buffer, "JPEG")
-    return images.foreground(images.decode(buffer.getvalue(), 10**8).rgba)
+    return cutout.foreground(decode(buffer.getvalue(), 10**8).rgba)
 
 
 # ── solids whose rays can be followed by hand ──────────────────────────────────────────────────────────────────────

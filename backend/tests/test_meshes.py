@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 import shapes
 
-from meshes import Dimensions, EmptyMeshError, finish, measure
+from errors import EmptyMeshError
+from mesh.finish import finish
+from mesh.formats import Dimensions
+from mesh.report import measure
 
 ANY = Dimensions()
 

@@ -5,7 +5,7 @@ import socket
 import pytest
 from live_server import fresh_png, scripted_server
 
-from security import RateLimiter
+from web.security import RateLimiter
 
 
 @pytest.fixture(scope="module")
@@ -136,9 +136,17 @@ def test_answers_carry_the_headers_that_browsers_heed(client):
 def test_an_api_key_guards_everything_but_health(tmp_path):
     with scripted_server(tmp_path, ORFEAS_API_KEY="correct-horse") as client:
         assert client.get("/api/health").status_code == 200
-        assert client.get("/health").status_code == 200
+        assert client.get("/health").status_code == client.get("/api/ready").status_code == 200
         paths = {
-            "GET": ("/api/ready", "/api/jobs", "/api/cache/stats", "/status/x", "/metrics", "/api/nothing"),
+            "GET": (
+                "/api/jobs",
+                "/api/openapi.json",
+                "/api/docs",
+                "/api/cache/stats",
+                "/status/x",
+                "/metrics",
+                "/api/nothing",
+            ),
             "POST": ("/api/cache/clear", "/api/upload-image", "/generate", "/send"),
             "DELETE": ("/api/jobs/x",),
         }

@@ -87,7 +87,7 @@ class BuiltinModel(Model):
         self._weights = None
 
     def generate(
-        self, image: NDArray[np.uint8], options: ShapeOptions, progress: Progress, cancelled: Cancelled
+        self, image: NDArray[np.uint8] | None, options: ShapeOptions, progress: Progress, cancelled: Cancelled
     ) -> Mesh:
         """Each part of the mask becomes a closed surface."""
         from models.builtin.depth import learned
@@ -101,6 +101,8 @@ class BuiltinModel(Model):
                 raise GenerationCancelledError
             progress(fraction, name)
 
+        if image is None:
+            raise EmptyImageError("the built-in model needs a picture")
         weights = self._weights  # once: `unload` may run meanwhile
         level = QUALITY[min(max(options.quality, 1), 10)]
         stage(0.0, "finding the silhouette")

@@ -12,8 +12,8 @@ from functools import cache as memoised
 
 import pytest
 
+from cache.policies import POLICIES, Deadlines
 from cache_manager import LRUCache
-from cache_policies import POLICIES, Deadlines
 from tests.contract.checks import check
 
 NIGHTLY = bool(os.environ.get("CACHE_NIGHTLY"))

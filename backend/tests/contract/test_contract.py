@@ -6,8 +6,8 @@ import weakref
 
 import pytest
 
+from cache.policies import POLICIES, Deadlines
 from cache_manager import LRUCache
-from cache_policies import POLICIES, Deadlines
 
 ROOM = 4
 """Entries of 1 MB that fit, whichever bound is the tighter."""

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from cache.policies import LFU
 from cache_manager import LRUCache
-from cache_policies import LFU
 from tests.contract.checks import Clock, check
 
 NIGHTLY = bool(os.environ.get("CACHE_NIGHTLY"))

@@ -45,7 +45,7 @@ class LegacyDict:
         """The value or None, uncounted."""
         return self.entries.get(key)
 
-    def get_or_compute(self, key: str, compute: Callable[[], T]) -> T:
+    def get_or_compute(self, key: str, compute: Callable[[], T], **terms: Any) -> T:
         """No single flight here: identical jobs are already merged by the queue."""
         value: T | None = self.get(key)
         if value is None:
@@ -99,7 +99,7 @@ def _size(value: Any) -> int:
     return len(getattr(value, "data", value))
 
 
-class ResultCache:
+class Results:
     """One cache with a way out: every call goes to the LRU cache, or to the dict once that is in use."""
 
     def __init__(self, lru: LRUCache, legacy: dict[str, Any], *, enabled: bool = True, backend: str = "lru") -> None:
@@ -129,7 +129,7 @@ class ResultCache:
         """The value or None, without counting or changing the order."""
         return self._call(lambda cache: cache.peek(key)) if self.enabled else None
 
-    def get_or_compute(self, key: str, compute: Callable[[], T]) -> T:
+    def get_or_compute(self, key: str, compute: Callable[[], T], cost_of: Callable[[T], float] | None = None) -> T:
         """The stored value, or the computed one; identical calls under way at once compute once and share it."""
         if not self.enabled:
             return compute()
@@ -144,7 +144,7 @@ class ResultCache:
             return computed[0]
 
         try:
-            value: T = self._call(lambda cache: cache.get_or_compute(key, guarded))
+            value: T = self._call(lambda cache: cache.get_or_compute(key, guarded, cost_of=cost_of))
             return value
         except _ComputeFailedError as failed:
             raise failed.__cause__ or failed from None

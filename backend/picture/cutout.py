@@ -1,138 +1,20 @@
-"""Bytes of a picture → checked, upright RGBA pixels with a content hash, and the object's mask as their alpha channel.
+"""The object in a picture, as an alpha channel, without any download: GrabCut from two guesses, and a guided filter.
 
-`decode` trusts nothing that it is sent: what Pillow cannot read ends as one of two errors. `foreground` tells the
-object from its background without any download, by GrabCut (Rother, Kolmogorov and Blake, SIGGRAPH 2004).
+Rother, Kolmogorov and Blake, "GrabCut", SIGGRAPH 2004; He and Sun, "Fast Guided Filter", 2015.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.base import EmptyImageError
-
-Background = Literal["auto", "true", "false"]
-Pixels = NDArray[np.uint8]
-
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-"""Recognised by content, whatever the file's name says."""
-
-FOREGROUND_REVISION = "grabcut-1"
-"""Part of every cache key that depends on `foreground`: change it whenever its result changes."""
-
-# `decode` checks every size itself, against a limit that the user may set above Pillow's own.
-Image.MAX_IMAGE_PIXELS = None
-
-
-class NotAnImageError(ValueError):
-    """The bytes are no picture of a known format, or a damaged one."""
-
-
-class ImageTooLargeError(ValueError):
-    """The picture has more pixels than allowed, or than fit in memory."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Picture:
-    """A decoded picture."""
-
-    rgba: Pixels
-    """(H,W,4), upright, read-only; where alpha is 0 the colour is 0 too."""
-    sha256: str
-    """Of the pixels and their shape: the same for the same picture saved by another program or in another format."""
-    format: str
-    """One of FORMATS."""
-    mode: str
-    """Pillow's name for the pixel layout in the file, such as RGB, P or I;16."""
-    width: int
-    height: int
-    """Upright, in pixels."""
-    has_transparency: bool
-    """Some pixel really is transparent, not just an alpha channel present."""
-
-
-def decode(data: bytes, max_pixels: int) -> Picture:
-    """Decode the first frame of a picture.
-
-    Raises NotAnImageError, and ImageTooLargeError before any pixel of a larger picture is decoded.
-    """
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Exception as error:  # Pillow's readers raise nearly anything on hostile bytes
-        raise NotAnImageError("not a picture in PNG, JPEG, WebP, BMP, GIF or TIFF format") from error
-    name = "JPEG" if image.format == "MPO" else str(image.format)  # MPO: a JPEG with further views behind it
-    mode, (width, height) = image.mode, image.size
-    if width < 1 or height < 1:
-        raise NotAnImageError(f"the {name} picture has no pixels")
-    if width * height > max_pixels:
-        raise ImageTooLargeError(f"the picture has {width} × {height} pixels, more than the {max_pixels:,} allowed")
-    try:
-        image.load()
-        rgba = _to_rgba(_upright(image))
-    except MemoryError as error:
-        raise ImageTooLargeError(f"the picture of {width} × {height} pixels does not fit in memory") from error
-    except Exception as error:
-        raise NotAnImageError(f"the {name} picture is damaged, cut short or of an unknown kind") from error
-    has_transparency = bool(rgba[..., 3].min() < 255)
-    if has_transparency:
-        rgba[rgba[..., 3] == 0] = 0
-    rgba.setflags(write=False)
-    height, width = rgba.shape[:2]
-    digest = hashlib.sha256(f"{height}x{width}:".encode())
-    digest.update(rgba.data)
-    return Picture(rgba, digest.hexdigest(), name, mode, width, height, has_transparency)
-
-
-_TURN = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""EXIF 2.32, tag 274, Orientation."""
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    # Not ImageOps.exif_transpose: it writes the whole EXIF block anew and fails on a picture whose other tags are odd.
-    try:
-        orientation = image.getexif().get(274)
-    except Exception:  # a damaged EXIF block says nothing about the pixels
-        return image
-    return image.transpose(_TURN[orientation]) if orientation in _TURN else image
-
-
-def _to_rgba(image: Image.Image) -> Pixels:
-    """A new (H,W,4) array; samples of more than 8 bits are scaled, where Pillow's own conversion would clip them."""
-    if image.mode == "F" or image.mode.startswith("I"):
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-        low, high = _range(image.mode, values)
-        grey = np.rint((values - low) * (255 / max(high - low, 1e-300))).astype(np.uint8)
-        transparent = image.info.get("transparency")
-        alpha = np.where(values == transparent, 0, 255) if isinstance(transparent, int) else np.full_like(grey, 255)
-        return np.dstack([grey, grey, grey, alpha]).astype(np.uint8)
-    if image.mode == "La":
-        image = image.convert("LA")
-    return np.array(image.convert("RGBA"))
-
-
-def _range(mode: str, values: NDArray[np.float64]) -> tuple[float, float]:
-    """What becomes black and white: the format's own range where it has one, else that of the picture."""
-    if mode.startswith("I;16"):
-        return 0.0, 65535.0
-    low, high = float(values.min()), float(values.max())
-    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
-
-
-# ---- foreground
+from errors import EmptyImageError
+from picture import Background
+from picture.decode import Pixels
 
 _CUT_OUT = {"auto": 0.01, "true": 0.10, "false": 0.0}
 """The share of the picture that its alpha channel must hide to be taken for the object's mask. "true" asks for more,
@@ -151,12 +33,17 @@ def foreground(rgba: Pixels, background: Background = "auto") -> Pixels:
     threads. Raises EmptyImageError when nothing, or everything, would be the object.
     """
     check_not_empty(rgba, background)
-    if background == "false" or _hidden(rgba) >= _CUT_OUT[background]:
+    if is_cut_out(hidden_share(rgba), background):
         return rgba
     cut_out = rgba.copy()
     # Both are alphas: what the file hides stays hidden.
     cut_out[..., 3] = np.minimum(rgba[..., 3], _remove_background(_on_white(rgba)))
     return cut_out
+
+
+def is_cut_out(hidden: float, background: Background) -> bool:
+    """Whether a picture whose alpha channel hides that share of it is taken as it is."""
+    return background == "false" or hidden >= _CUT_OUT[background]
 
 
 def with_mask(rgba: Pixels, mask: Pixels) -> Pixels:
@@ -174,7 +61,7 @@ def check_not_empty(rgba: Pixels, background: Background = "auto") -> None:
     """The quick part of `foreground`: raise EmptyImageError for a picture that shows at a glance that it is empty."""
     if not rgba[..., 3].any():
         raise EmptyImageError("the picture is fully transparent")
-    hidden = _hidden(rgba)
+    hidden = hidden_share(rgba)
     if background == "false":
         if hidden == 0:
             raise EmptyImageError(
@@ -188,10 +75,23 @@ def check_not_empty(rgba: Pixels, background: Background = "auto") -> None:
             raise EmptyImageError(f"the whole picture has one colour (#{red:02x}{green:02x}{blue:02x})")
 
 
-def _hidden(rgba: Pixels) -> float:
+def hidden_share(rgba: Pixels) -> float:
     """The share of pixels that are at most half as opaque as the most opaque one."""
     alpha = rgba[..., 3]
     return float(np.count_nonzero(alpha <= int(alpha.max()) // 2)) / alpha.size
+
+
+def mask_png(mask: Pixels) -> bytes:
+    """A (H,W) mask as the bytes of an 8-bit grey PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def read_mask(png: bytes) -> Pixels:
+    """(H,W) of what `mask_png` wrote."""
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+        return np.asarray(image.convert("L"))
 
 
 def _on_white(rgba: Pixels) -> Pixels:

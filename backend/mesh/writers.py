@@ -1,8 +1,8 @@
-"""A finished mesh as the bytes of a file, and what a file holds once it is read back.
+"""A finished mesh as the bytes of a file.
 
 The mesh comes in millimetres, +Y up, front +Z. GLB keeps the axes and turns to metres; all others keep the millimetres
 and turn to what printers and CAD expect, +Z up and front towards −Y. The same mesh gives the same bytes, always. The
-writers are our own because they are short, wait for no import and leave out all that changes from run to run; `inspect`
+writers are our own because they are short, wait for no import and leave out all that changes from run to run; `report`
 reads with trimesh, so that what is written is judged by someone else.
 """
 
@@ -12,7 +12,6 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -20,74 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-import topology
-from models.base import Mesh
+from mesh import topology
+from mesh.mesh import Mesh
 
 _LOSSLESS_PIXELS = 256 * 256
 """A texture up to this size is a PNG: exact, and small anyway. A larger one is a JPEG: far smaller and quicker."""
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
-    """One kind of file; its key in `FORMATS` is also its file extension."""
-
-    mime: str
-    write: Callable[[Mesh], bytes]
-    metres: bool = False
-    """glTF's unit and axes (+Y up, front +Z) instead of millimetres, +Z up, front −Y."""
-
-
-@dataclass(frozen=True, slots=True)
-class MeshReport:
-    """What is delivered, measured."""
-
-    vertices: int
-    """Different places: a vertex repeated for its texture or its face counts once."""
-    faces: int
-    watertight: bool
-    """Every edge has exactly two faces, which run along it in opposite directions, and they enclose a volume."""
-    volume_mm3: float
-    extents_mm: tuple[float, float, float]
-    """Width (left to right), height (up), depth (front to back), whatever the axes of the file."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self) | {"extents_mm": list(self.extents_mm)}
-
-
 def export(mesh_mm: Mesh, format: str) -> bytes:
     """The file. KeyError for a format that is not in `FORMATS`."""
-    return FORMATS[format].write(mesh_mm)
-
-
-def measure(mesh_mm: Mesh) -> MeshReport:
-    """What `inspect` says of the mesh in any format, without a file."""
-    welded = _welded(mesh_mm)
-    size = np.ptp(welded.vertices, axis=0).astype(np.float64)
-    normals = topology.cross(welded.vertices, welded.faces)
-    volume = topology.volumes(welded.vertices, welded.faces, normals).sum()
-    width, height, depth = (round(float(side), 4) for side in size)
-    return MeshReport(
-        vertices=len(welded.vertices),
-        faces=len(welded.faces),
-        watertight=bool(volume > 0) and topology.is_closed(welded.faces),
-        volume_mm3=float(f"{volume:.7g}"),
-        extents_mm=(width, height, depth),
-    )
-
-
-def inspect(data: bytes, format: str) -> MeshReport:
-    """Read a file back, with trimesh, and measure it."""
-    import trimesh
-
-    read = trimesh.load_scene(io.BytesIO(data), file_type=format, process=False).to_mesh()
-    x, y, z = np.asarray(read.vertices, np.float64).T
-    points = np.stack([x, y, z] if FORMATS[format].metres else [x, z, -y], axis=1)
-    mesh = Mesh(points, np.asarray(read.faces, np.int32))
-    if FORMATS[format].metres:  # back to the millimetres that were divided, not to their neighbours in float32
-        points *= 1000
-        points = points.round(_decimals(mesh) - 1)
-    return measure(replace(mesh, vertices=points.astype(np.float32)))
+    return WRITERS[format](mesh_mm)
 
 
 def _places(mesh: Mesh) -> tuple[topology.Labels, topology.Labels]:
@@ -99,12 +40,12 @@ def _longest(mesh: Mesh) -> float:
     return float(np.ptp(mesh.vertices, axis=0).max())
 
 
-def _decimals(mesh: Mesh) -> int:
+def decimals(mesh: Mesh) -> int:
     """As many as tell apart what `finish` tells apart, and one more."""
     return int(max(0, 6 - np.floor(np.log10(max(_longest(mesh), 1e-6)))))
 
 
-def _welded(mesh: Mesh) -> Mesh:
+def welded(mesh: Mesh) -> Mesh:
     """The mesh with one vertex to a place and one colour to a vertex, for formats that know no texture coordinates."""
     first, place = _places(mesh)
     colours = _vertex_colours(mesh)
@@ -148,7 +89,7 @@ def _stl(mesh: Mesh) -> bytes:
 
 
 def _ply(mesh: Mesh) -> bytes:
-    mesh = _welded(mesh)
+    mesh = welded(mesh)
     vertex: list[tuple[Any, ...]] = [("place", "<f4", 3)]
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(mesh.vertices)}"]
     header += [f"property float {axis}" for axis in "xyz"]
@@ -173,8 +114,8 @@ def _lines(template: str, columns: NDArray[Any]) -> str:
 
 
 def _obj(mesh: Mesh) -> bytes:
-    mesh = _welded(mesh)
-    number = f"%.{_decimals(mesh)}f"
+    mesh = welded(mesh)
+    number = f"%.{decimals(mesh)}f"
     template, columns = f"v {number} {number} {number}\n", _z_up(mesh.vertices).astype(np.float64)
     if mesh.colours is not None:
         template = template[:-1] + " %.4f %.4f %.4f\n"
@@ -210,8 +151,8 @@ xmlns:m="http://schemas.microsoft.com/3dmanufacturing/material/2015/02">
 
 
 def _3mf(mesh: Mesh) -> bytes:
-    mesh = _welded(mesh)
-    number = f"%.{_decimals(mesh)}f"
+    mesh = welded(mesh)
+    number = f"%.{decimals(mesh)}f"
     triangle, columns = '<triangle v1="%d" v2="%d" v3="%d"', mesh.faces
     colours = painted = ""
     if mesh.colours is not None:
@@ -338,12 +279,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return len(data).to_bytes(4, "little") + kind + data
 
 
-FORMATS: Mapping[str, Format] = MappingProxyType(
-    {
-        "glb": Format("model/gltf-binary", _glb, metres=True),
-        "stl": Format("model/stl", _stl),
-        "obj": Format("model/obj", _obj),
-        "ply": Format("model/ply", _ply),
-        "3mf": Format("model/3mf", _3mf),
-    }
+WRITERS: Mapping[str, Callable[[Mesh], bytes]] = MappingProxyType(
+    {"stl": _stl, "obj": _obj, "glb": _glb, "ply": _ply, "3mf": _3mf}
 )
+"""A writer for each format of `formats.FORMATS`."""

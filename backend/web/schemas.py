@@ -1,4 +1,4 @@
-"""Request bodies to typed requests: the one place that says 400, always naming the field."""
+"""What clients send, typed: bodies and queries. The one place that says 400 for a field, always naming it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-MAX_SIDE_MM = 100_000.0
-MAX_FACES = 5_000_000
+from errors import RequestError, bad_field
+from mesh.formats import FORMATS, Dimensions
+from picture import Background, View
+from work.records import JobStatus
+from work.request import (
+    LEAST_FACES,
+    LEAST_QUALITY,
+    MOST_FACES,
+    MOST_PROMPT,
+    MOST_QUALITY,
+    MOST_SEED,
+    MOST_SIDE_MM,
+    Wishes,
+)
 
-
-class RequestError(Exception):
-    """A request that cannot be served; `main` turns it into `{error, code, details}` with `http_status`."""
-
-    def __init__(self, http_status: int, code: str, message: str, details: Mapping[str, Any] | None = None) -> None:
-        super().__init__(message)
-        self.http_status = http_status
-        self.code = code
-        self.details = dict(details or {})
-
-
-def bad_field(field: str, message: str) -> RequestError:
-    """A 400 that names one field."""
-    return RequestError(400, "bad_request", f"{field}: {message}", {field: message})
+DEFAULT = Wishes()
 
 
 def _number(value: Any) -> Any:
@@ -45,27 +44,25 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _format(value: Any) -> Any:
-    from meshes import FORMATS  # with numpy, which the start does not wait for
-
-    name = value.strip().lower().removeprefix(".") if isinstance(value, str) else value
-    if not isinstance(name, str) or name not in FORMATS:
-        raise ValueError(f"must be one of {', '.join(FORMATS)}")
-    return name
-
-
 def _text(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
+
+
+def _format(value: Any) -> Any:
+    return value.strip().lower().removeprefix(".") if isinstance(value, str) else value
 
 
 def _background(value: Any) -> Any:
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else _text(value)
 
 
-Background = Literal["auto", "true", "false"]
-Millimetres = Annotated[float, BeforeValidator(_number), Field(gt=0, le=MAX_SIDE_MM)]
+Millimetres = Annotated[float, BeforeValidator(_number), Field(gt=0, le=MOST_SIDE_MM)]
 Whole = Annotated[int, BeforeValidator(_number)]
-FormatName = Annotated[str, BeforeValidator(_format)]
+FormatName = Annotated[Literal["stl", "obj", "glb", "ply", "3mf"], BeforeValidator(_format)]
+ModelId = Annotated[str, BeforeValidator(_text), Field(max_length=100)]
+assert get_args(get_args(FormatName)[0]) == tuple(FORMATS)
+
+# ── bodies ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class _Body(BaseModel):
@@ -80,7 +77,7 @@ class _Body(BaseModel):
 
 
 class DimensionsBody(_Body):
-    """Sides in millimetres, any subset."""
+    """Sides in millimetres, any subset; none: the longest side becomes 100 mm."""
 
     width: Millimetres | None = None
     height: Millimetres | None = None
@@ -88,18 +85,19 @@ class DimensionsBody(_Body):
 
 
 class GenerateBody(_Body):
-    """`POST /api/generate-3d`."""
+    """`POST /api/generate-3d`; in a form every field is text."""
 
     job_id: Annotated[str, Field(max_length=100)] | None = None
+    model: ModelId | None = None
     format: FormatName = "stl"
-    quality: Annotated[Whole, Field(ge=1, le=10)] = 7
+    quality: Annotated[Whole, Field(ge=LEAST_QUALITY, le=MOST_QUALITY)] = DEFAULT.quality
     dimensions: DimensionsBody = DimensionsBody()
-    fit: Annotated[Literal["contain", "stretch"], BeforeValidator(_text)] = "contain"
-    prompt: Annotated[str, Field(max_length=2000)] = ""
-    seed: Annotated[Whole, Field(ge=0, le=2**32 - 1)] = 0
-    scale: Annotated[Literal["mm", "unit"], BeforeValidator(_text)] = "mm"
-    target_faces: Annotated[Whole, Field(ge=4, le=MAX_FACES)] | None = None
-    remove_background: Annotated[Background, BeforeValidator(_background)] = "auto"
+    fit: Annotated[Literal["contain", "stretch"], BeforeValidator(_text)] = DEFAULT.fit
+    prompt: Annotated[str, Field(max_length=MOST_PROMPT)] = DEFAULT.prompt
+    seed: Annotated[Whole, Field(ge=0, le=MOST_SEED)] = DEFAULT.seed
+    scale: Annotated[Literal["mm", "unit"], BeforeValidator(_text)] = DEFAULT.scale
+    target_faces: Annotated[Whole, Field(ge=LEAST_FACES, le=MOST_FACES)] | None = None
+    remove_background: Annotated[Background, BeforeValidator(_background)] = DEFAULT.remove_background
 
     @field_validator("dimensions", mode="before")
     @classmethod
@@ -111,6 +109,22 @@ class GenerateBody(_Body):
             return json.loads(value)
         except (ValueError, RecursionError):
             raise ValueError("must be an object with width, height, depth in millimetres") from None
+
+    def wishes(self) -> Wishes:
+        """In the server's own terms."""
+        sides = self.dimensions
+        return Wishes(
+            format=self.format,
+            quality=self.quality,
+            dimensions=Dimensions(sides.width, sides.height, sides.depth),
+            fit=self.fit,
+            prompt=self.prompt,
+            seed=self.seed,
+            scale=self.scale,
+            target_faces=self.target_faces,
+            remove_background=self.remove_background,
+            model=self.model,
+        )
 
 
 class CacheConfigBody(BaseModel):
@@ -153,8 +167,8 @@ class HunyuanBody(_Body):
     octree_resolution: Annotated[float, _clamped(16, 1024)] = 256
     num_inference_steps: Annotated[float, _clamped(1, 200)] = 20
     guidance_scale: Annotated[float, _clamped(0, 100)] = 5.0
-    face_count: Annotated[float, _clamped(100, MAX_FACES)] | None = None
-    seed: Annotated[float, _clamped(0, 2**32 - 1)] = 0
+    face_count: Annotated[float, _clamped(100, MOST_FACES)] | None = None
+    seed: Annotated[float, _clamped(0, MOST_SEED)] = 0
     type: FormatName = "glb"
 
     @property
@@ -169,20 +183,26 @@ class HunyuanBody(_Body):
         if self.image is None:
             raise bad_field("image", "is missing")
         encoded = self.image.partition(",")[2] if self.image.startswith("data:") else self.image
+        encoded = "".join(encoded.split()).translate(_URL_SAFE).rstrip("=")
         try:
-            return base64.b64decode("".join(encoded.split()), validate=True)
+            return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
         except (binascii.Error, ValueError):
             raise bad_field("image", "must be base64") from None
 
-    def as_generate(self) -> GenerateBody:
-        """The same wish in the server's own terms."""
-        return GenerateBody(
+    def wishes(self) -> Wishes:
+        """The same in the server's own terms."""
+        return Wishes(
             format=self.type,
             quality=self.quality,
+            prompt=self.text[:MOST_PROMPT],
             seed=int(self.seed),
             target_faces=None if self.face_count is None else int(self.face_count),
             scale="unit",
         )
+
+
+_URL_SAFE = str.maketrans("-_", "+/")
+"""RFC 4648, section 5."""
 
 
 def _interpolate(x: float, points: tuple[tuple[float, float], ...]) -> float:
@@ -192,19 +212,72 @@ def _interpolate(x: float, points: tuple[tuple[float, float], ...]) -> float:
     return points[-1][1]
 
 
+# ── queries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _digits(value: Any) -> Any:
+    if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) <= 12):
+        raise ValueError("must be a whole number")
+    return value
+
+
+QueryNumber = Annotated[int, BeforeValidator(_digits)]
+Seconds = Annotated[float, BeforeValidator(_number)]
+
+
+class StatusQuery(_Body):
+    """`GET /api/job-status/<job_id>`."""
+
+    wait: Annotated[Seconds, Field(ge=0, le=30)] = 0.0
+    """Answer when something changes, or after so many seconds."""
+    since: Annotated[QueryNumber, Field(ge=0, le=10**12)] | None = None
+    """The `version` that the client has seen."""
+    until: Literal["final"] | None = None
+    """`final`: wait until the job is completed, failed or cancelled."""
+
+
+class PageQuery(_Body):
+    """A page of a listing."""
+
+    limit: Annotated[QueryNumber, Field(ge=1, le=1000)] = 100
+    offset: Annotated[QueryNumber, Field(ge=0, le=10**9)] = 0
+
+
+class JobsQuery(PageQuery):
+    """`GET /api/jobs`."""
+
+    limit: Annotated[QueryNumber, Field(ge=1, le=1000)] = 50
+    status: JobStatus | None = None
+
+
+class MaskQuery(_Body):
+    """`GET /api/jobs/<job_id>/mask`."""
+
+    remove_background: Annotated[Background, BeforeValidator(_background)] = DEFAULT.remove_background
+
+
+class UploadQuery(_Body):
+    """`POST /api/upload-image`: with a job, the picture is a further view of it."""
+
+    job_id: Annotated[str, Field(max_length=100)] | None = None
+    view: Annotated[View, BeforeValidator(_text)] = "front"
+
+
+# ── reading what was sent ────────────────────────────────────────────────────────────────────────────────────────────
+
 Body = TypeVar("Body", bound=BaseModel)
 
 
 def parse(body_type: type[Body], data: Any) -> Body:
     """Validate a decoded JSON object or form; raise a 400 whose details map each bad field to what is wrong."""
     if not isinstance(data, Mapping):
-        raise RequestError(400, "bad_request", "the body must be a JSON object", {"body": "must be a JSON object"})
+        raise RequestError("the body must be a JSON object", {"body": "must be a JSON object"})
     try:
         return body_type.model_validate(data)
     except ValidationError as error:
         details = {_field_path(e["loc"]): _plain(e["type"], e.get("ctx", {}), e["msg"]) for e in error.errors()}
         message = "; ".join(f"{field}: {text}" for field, text in details.items())
-        raise RequestError(400, "bad_request", message, details) from None
+        raise RequestError(message, details) from None
 
 
 # The validator's words are for programmers; these stand beside a field of the page, too.
@@ -232,50 +305,3 @@ def _plain(kind: str, context: Mapping[str, Any], said: str) -> str:
 
 def _field_path(loc: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in loc) or "body"
-
-
-def parse_page(args: Mapping[str, str], default: int = 100, most: int = 1000) -> tuple[int, int]:
-    """`?limit=&offset=` of a listing."""
-    return _query_number(args, "limit", default, 1, most), _query_number(args, "offset", 0, 0, 10**9)
-
-
-def parse_wait(args: Mapping[str, str]) -> float:
-    """`?wait=SECONDS` of a status request, 0 to 30."""
-    text = args.get("wait", "0")
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= 30:
-        raise bad_field("wait", "must be a number of seconds from 0 to 30")
-    return seconds
-
-
-def parse_since(args: Mapping[str, str]) -> int | None:
-    """`?since=VERSION` of a status request: the version that the client has seen."""
-    return _query_number(args, "since", 0, 0, 10**9) if args.get("since") else None
-
-
-def parse_background(args: Mapping[str, str]) -> Background:
-    """`?remove_background=` of a mask."""
-    for choice in get_args(Background):
-        if args.get("remove_background", "auto") == choice:
-            return choice  # type: ignore[no-any-return]
-    raise bad_field("remove_background", "must be auto, true or false")
-
-
-def parse_choice(args: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str | None:
-    """A word of a query that is one of `choices`; None when it is not given."""
-    text = args.get(name) or None
-    if text is not None and text not in choices:
-        raise bad_field(name, f"must be one of {', '.join(choices)}")
-    return text
-
-
-def _query_number(args: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
-    text = args.get(name, "")
-    if not text:
-        return default
-    if not text.isascii() or not text.isdigit() or len(text) > 12 or not low <= int(text) <= high:
-        raise bad_field(name, f"must be a whole number from {low} to {high}")
-    return int(text)

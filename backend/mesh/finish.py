@@ -1,7 +1,4 @@
-"""From the mesh that a model returns to the one that is printed: clean, closed, as light as asked, in millimetres.
-
-`finish` does that; `export`, `inspect`, `measure` and the table of formats live in `exporters`, offered here too.
-"""
+"""From the mesh that a model returns to the one that is printed: clean, closed, as light as asked, in millimetres."""
 
 from __future__ import annotations
 
@@ -9,32 +6,17 @@ import threading
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import topology
-from exporters import FORMATS, Format, MeshReport, export, inspect, measure
-from models.base import Mesh
-from textures import dress
-from topology import Faces, Labels, Vertices
-
-__all__ = [
-    "FORMATS",
-    "Dimensions",
-    "EmptyMeshError",
-    "Fit",
-    "Format",
-    "MeshReport",
-    "export",
-    "finish",
-    "inspect",
-    "measure",
-]
-
-Fit = Literal["contain", "stretch"]
-"""How a mesh takes on the dimensions asked for: inside them with its proportions kept, or exactly."""
+from errors import EmptyMeshError
+from mesh import topology
+from mesh.formats import Dimensions, Fit
+from mesh.mesh import Mesh
+from mesh.topology import Faces, Labels, Vertices
+from mesh.transfer import dress
 
 _LONGEST_SIDE = 100.0
 """Millimetres, when no dimension is asked for."""
@@ -56,22 +38,6 @@ _LOST = 0.05
 
 _simplifying = threading.Lock()
 """fast-simplification keeps the mesh it works on in global variables."""
-
-
-class EmptyMeshError(ValueError):
-    """Nothing with a surface is left of the mesh."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dimensions:
-    """Millimetres; None leaves a side free."""
-
-    width: float | None = None
-    """Left to right (x)."""
-    height: float | None = None
-    """Up (y)."""
-    depth: float | None = None
-    """Front to back (z)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import topology
-from models.base import Mesh
-from topology import Faces, Labels
+from mesh import topology
+from mesh.mesh import Mesh
+from mesh.topology import Faces, Labels
 
 _SLACK = 0.1
 """Two continuations of a texture count as the same that differ by an edge of the source and this share of the face."""

@@ -7,6 +7,7 @@ must come from a page of ours, and where a key is set, it must be there.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import ipaddress
 import re
@@ -15,15 +16,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from flask import Flask, Request, Response, request
+from flask import Flask, Request, Response, g, request
 from flask_cors import CORS
 
-from schemas import RequestError
+from errors import ForbiddenHostError, ForbiddenOriginError, RateLimitedError, UnauthorizedError
 from settings import Settings
+from work.jobs import EVERYONE, Caller
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.IGNORECASE)
-_OPEN_PATHS = frozenset({"/api/health", "/health"})
-_HUNYUAN_PATHS = ("/generate", "/send", "/status/")
+OPEN_PATHS = frozenset({"/api/health", "/api/ready", "/health"})
+"""What needs no key, beside the page's own files: who does not know the key may ask whether the server lives."""
 _ALLOWED_HEADERS = [
     "Content-Type",
     "Cache-Control",
@@ -62,10 +64,16 @@ class RateLimiter:
 
 
 class Guard:
-    """Decides on every request before any route sees it."""
+    """Decides on every request before any route sees it, and notes in `g.caller` who asks."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, page_files: frozenset[str]) -> None:
+        """`page_files`: the paths of the page's own files."""
         self._settings = settings
+        self._open_paths = OPEN_PATHS | page_files
+        self._callers = [
+            (key.encode(), Caller(hashlib.sha256(key.encode()).hexdigest()[:32], first=number == 0))
+            for number, key in enumerate(settings.api_keys)
+        ]
         self._wildcard = settings.host in ("0.0.0.0", "::")
         names = ("localhost", "127.0.0.1", "[::1]")
         own = {f"http://{name}:{settings.port}" for name in names} if settings.port else set()
@@ -90,17 +98,18 @@ class Guard:
         app.after_request(_add_headers)
 
     def check(self) -> None:
-        """Raise a RequestError (401, 403, 429) unless the request may pass."""
+        """Raise a RequestError unless the request may pass."""
         if not self._host_is_ours(request):
-            raise RequestError(403, "forbidden_host", "this server does not answer to that host name")
+            raise ForbiddenHostError
         if request.method == "OPTIONS":  # preflights carry no key and change nothing
             return
         if request.method not in ("GET", "HEAD") and not self._comes_from_ours(request):
-            raise RequestError(403, "forbidden_origin", "pages of other sites may not change anything here")
-        if not self._is_protected(request.path):
+            raise ForbiddenOriginError
+        g.caller = EVERYONE
+        if request.path in self._open_paths:
             return
-        if not self._has_key(request):
-            raise RequestError(401, "unauthorized", "an API key is needed: Authorization: Bearer … or X-API-Key")
+        if self._callers:
+            g.caller = self._caller(request)
         self._check_rate(request)
 
     def _host_is_ours(self, req: Request) -> bool:
@@ -125,17 +134,13 @@ class Guard:
         same = origin.lower() in (f"http://{own_host}", f"https://{own_host}")
         return same or self._any_origin or origin.lower() in self.origins
 
-    @staticmethod
-    def _is_protected(path: str) -> bool:
-        return path not in _OPEN_PATHS and path.startswith(("/api/", "/metrics", *_HUNYUAN_PATHS))
-
-    def _has_key(self, req: Request) -> bool:
-        expected = self._settings.api_key
-        if expected is None:
-            return True
+    def _caller(self, req: Request) -> Caller:
         scheme, _, token = req.headers.get("Authorization", "").partition(" ")
-        given = token.strip() if scheme.lower() == "bearer" else req.headers.get("X-API-Key", "")
-        return hmac.compare_digest(given.encode(), expected.encode())
+        given = (token.strip() if scheme.lower() == "bearer" else req.headers.get("X-API-Key", "")).encode()
+        for key, caller in self._callers:
+            if hmac.compare_digest(given, key):
+                return caller
+        raise UnauthorizedError
 
     def _check_rate(self, req: Request) -> None:
         # Polling a job costs nothing, and a client that is made to poll must not be locked out by it.
@@ -143,7 +148,7 @@ class Guard:
             return
         wait = self._limiter.retry_after(req.remote_addr or "")
         if wait:
-            raise RequestError(429, "rate_limited", "too many requests", {"retry_after": int(wait) + 1})
+            raise RateLimitedError("too many requests", {"retry_after": int(wait) + 1})
 
 
 def _add_headers(response: Response) -> Response:

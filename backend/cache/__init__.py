@@ -1,0 +1,1 @@
+"""What the result cache stands on: who leaves, computations under way, sizes."""

@@ -1,0 +1,137 @@
+"""Bytes of a picture → checked, upright RGBA pixels with a content hash.
+
+`decode` trusts nothing that it is sent: what Pillow cannot read ends as one of two errors. It also bounds how many
+pictures are decoded at once, whoever asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from errors import NotAnImageError, TooLargeError
+
+Pixels = NDArray[np.uint8]
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+"""Recognised by content, whatever the file's name says."""
+
+# `decode` checks every size itself, against a limit that the user may set above Pillow's own.
+Image.MAX_IMAGE_PIXELS = None
+
+_decoding = threading.BoundedSemaphore(4)
+"""A picture of 50 megapixels takes 200 MB while it is decoded."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A decoded picture."""
+
+    rgba: Pixels
+    """(H,W,4), upright, read-only; where alpha is 0 the colour is 0 too."""
+    sha256: str
+    """Of the pixels and their shape: the same for the same picture saved by another program or in another format."""
+    format: str
+    """One of FORMATS."""
+    mode: str
+    """Pillow's name for the pixel layout in the file, such as RGB, P or I;16."""
+    width: int
+    height: int
+    """Upright, in pixels."""
+    has_transparency: bool
+    """Some pixel really is transparent, not just an alpha channel present."""
+
+
+def decode(data: bytes, max_pixels: int) -> Picture:
+    """Decode the first frame of a picture; at most four at once in this process, further calls wait.
+
+    Raises NotAnImageError, and TooLargeError before any pixel of a larger picture is decoded.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Exception as error:  # Pillow's readers raise nearly anything on hostile bytes
+        raise _not_an_image("not a picture in PNG, JPEG, WebP, BMP, GIF or TIFF format") from error
+    name = "JPEG" if image.format == "MPO" else str(image.format)  # MPO: a JPEG with further views behind it
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise _not_an_image(f"the {name} picture has no pixels")
+    if width * height > max_pixels:
+        raise _too_large(f"the picture has {width} × {height} pixels, more than the {max_pixels:,} allowed")
+    with _decoding:
+        try:
+            image.load()
+            return _picture(image, name)
+        except MemoryError as error:
+            raise _too_large(f"the picture of {width} × {height} pixels does not fit in memory") from error
+        except Exception as error:
+            raise _not_an_image(f"the {name} picture is damaged, cut short or of an unknown kind") from error
+
+
+def _picture(image: Image.Image, name: str) -> Picture:
+    mode = image.mode
+    rgba = _to_rgba(_upright(image))
+    has_transparency = bool(rgba[..., 3].min() < 255)
+    if has_transparency:
+        rgba[rgba[..., 3] == 0] = 0
+    rgba.setflags(write=False)
+    height, width = rgba.shape[:2]
+    digest = hashlib.sha256(f"{height}x{width}:".encode())
+    digest.update(rgba.data)
+    return Picture(rgba, digest.hexdigest(), name, mode, width, height, has_transparency)
+
+
+def _not_an_image(message: str) -> NotAnImageError:
+    return NotAnImageError(message, {"image": message})
+
+
+def _too_large(message: str) -> TooLargeError:
+    return TooLargeError(message, {"image": message})
+
+
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF 2.32, tag 274, Orientation."""
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # Not ImageOps.exif_transpose: it writes the whole EXIF block anew and fails on a picture whose other tags are odd.
+    try:
+        orientation = image.getexif().get(274)
+    except Exception:  # a damaged EXIF block says nothing about the pixels
+        return image
+    return image.transpose(_TURN[orientation]) if orientation in _TURN else image
+
+
+def _to_rgba(image: Image.Image) -> Pixels:
+    """A new (H,W,4) array; samples of more than 8 bits are scaled, where Pillow's own conversion would clip them."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+        low, high = _range(image.mode, values)
+        grey = np.rint((values - low) * (255 / max(high - low, 1e-300))).astype(np.uint8)
+        transparent = image.info.get("transparency")
+        alpha = np.where(values == transparent, 0, 255) if isinstance(transparent, int) else np.full_like(grey, 255)
+        return np.dstack([grey, grey, grey, alpha]).astype(np.uint8)
+    if image.mode == "La":
+        image = image.convert("LA")
+    return np.array(image.convert("RGBA"))
+
+
+def _range(mode: str, values: NDArray[np.float64]) -> tuple[float, float]:
+    """What becomes black and white: the format's own range where it has one, else that of the picture."""
+    if mode.startswith("I;16"):
+        return 0.0, 65535.0
+    low, high = float(values.min()), float(values.max())
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)

@@ -1,0 +1,103 @@
+"""The routes of the Hunyuan3D servers, so that their add-ons work unchanged; same queue, cache and limits."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+from flask import Flask, Response, g
+
+from errors import BusyError, NotOfferedError, OrfeasError, bad_field
+from web.operations import operation
+from web.responses import client_gone, json_object, stream
+from work.jobs import Job
+from work.records import JobStatus
+
+if TYPE_CHECKING:
+    from main import OrfeasUnifiedServer
+    from web import answers
+
+SYNC_SECONDS = 3600.0
+"""Longest that `POST /generate` waits for its job."""
+_START_ERRORS = (
+    "bad_request", "too_large", "not_an_image", "empty_image", "not_offered", "loading", "model_not_ready",
+    "queue_full", "stopped",
+)  # fmt: skip
+
+
+class _FailedError(OrfeasError):
+    """A failed job's reason, said again with its own code."""
+
+
+def register_routes(app: Flask, server: OrfeasUnifiedServer) -> None:
+    """Add `/generate`, `/send`, `/status/<uid>` and `/health`."""
+    service = server.service
+
+    def start() -> Job:
+        from web.schemas import HunyuanBody, parse
+
+        body = parse(HunyuanBody, json_object())
+        wishes = body.wishes()
+        if body.mesh is not None:
+            raise NotOfferedError("mesh: texturing a given mesh is not offered", {"mesh": "is not offered"})
+        if body.image is None and body.text:
+            if service.shelf.chosen(None).needs_image:
+                raise bad_field("text", "the loaded model makes no shapes from text: send an image")
+            job = service.prompt_only(wishes, g.caller)
+        else:
+            data = body.image_bytes()
+            service.shelf.chosen(None)  # before anything is kept
+            job = service.receive(data, "image", g.caller)
+        service.make(job, wishes)
+        return job
+
+    @app.post("/generate")
+    @operation(body="HunyuanBody", download="model/gltf-binary", errors=(*_START_ERRORS, "busy", "out_of_memory"))
+    def hunyuan_generate() -> Response:
+        """Picture in, file out, in one call."""
+        job = start()
+        service.jobs.wait(job, SYNC_SECONDS, client_gone(), final=True)
+        view = service.view(job)
+        if (failure := view.failure) is not None:
+            error = _FailedError(failure.error, failure.details)
+            error.code = failure.error_type  # type: ignore[misc]  # of this one error
+            raise error
+        if view.delivery is None:  # the client has gone, or too many of them wait
+            service.cancel(job)
+            raise BusyError("too many requests wait for their result", {"retry_after": 5})
+        filename = view.delivery.filename
+        return stream(*service.fetch(job, filename), filename)
+
+    @app.post("/send")
+    @operation(body="HunyuanBody", errors=_START_ERRORS)
+    def hunyuan_send() -> answers.SentAnswer:
+        """Picture in, job out."""
+        from web.answers import SentAnswer
+
+        return SentAnswer(uid=start().id)
+
+    @app.get("/status/<job_id>")
+    @operation(errors=("not_found", "shape_lost", "upload_lost"))
+    def hunyuan_status(job_id: str) -> answers.HunyuanStatusAnswer:
+        """How a job of `/send` stands, with the file once it is there."""
+        from web.answers import HunyuanStatusAnswer
+
+        job = server.job(job_id)
+        view = service.view(job)
+        if view.failure is not None:
+            return HunyuanStatusAnswer(status="error", message=view.failure.error)
+        if view.status is JobStatus.CANCELLED:
+            return HunyuanStatusAnswer(status="error", message="the job was cancelled")
+        if view.delivery is None:
+            return HunyuanStatusAnswer(status="processing")
+        file, _, _ = service.fetch(job, view.delivery.filename)
+        with file:
+            return HunyuanStatusAnswer(status="completed", model_base64=base64.b64encode(file.read()).decode())
+
+    @app.get("/health")
+    @operation()
+    def hunyuan_health() -> answers.HunyuanHealthAnswer:
+        """Alive."""
+        from web.answers import HunyuanHealthAnswer
+
+        return HunyuanHealthAnswer(worker_id="orfeas")

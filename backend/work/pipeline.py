@@ -1,0 +1,279 @@
+"""The work on one request: cut-out → shape → file, each step from the cache, from a flight under way, or made.
+
+Every step is booked in the cache with its own seconds, not with those of the steps that it had to wait for. Knows no
+job and no queue: a request, its plan and a loaded model are all it needs, in whichever process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from errors import (
+    GenerationCancelledError,
+    OrfeasError,
+    OutOfMemoryError,
+    ShapeLostError,
+    StorageError,
+    UploadLostError,
+)
+from mesh.finish import finish
+from mesh.formats import FORMATS
+from mesh.mesh import Mesh
+from mesh.report import measure
+from mesh.writers import export
+from models.base import Cancelled, Model, Progress, ShapeOptions
+from picture import cutout
+from picture.decode import Picture, Pixels, decode
+from store.files import Files
+from store.results import Results
+from work.plan import Plan, cutout_key, file_key
+from work.request import Made, Outcome, Request, Wishes
+
+_MODEL_SHARE = (0.15, 0.85)
+"""Where the model's own progress lies in that of the whole run."""
+
+_cutting = threading.BoundedSemaphore(2)
+"""A picture of 50 megapixels takes some 400 MB while its object is looked for."""
+
+
+class Pipeline:
+    """Makes each cut-out, shape and file at most once as long as the cache holds it.
+
+    `look` and `keep` are the server's own ways to ask the cache and to store in it.
+    """
+
+    def __init__(
+        self,
+        results: Results,
+        files: Files,
+        max_pixels: int,
+        look: Callable[[str], Made | None],
+        keep: Callable[[str, Made, float], None],
+    ) -> None:
+        self._results, self._files, self._max_pixels = results, files, max_pixels
+        self._look, self._keep = look, keep
+
+    def known(self, plan: Plan, wishes: Wishes) -> Outcome | None:
+        """The answer without the model, converted if need be; None when a shape has to be made."""
+        if plan.file not in self._results and plan.shape not in self._results:
+            return None
+        try:
+            return self._outcome(plan.shape, plan.file, wishes, lambda: self._cached_shape(plan.shape))
+        except ShapeLostError:  # evicted since the look above
+            return None
+
+    def make(self, request: Request, plan: Plan, model: Model, progress: Progress, cancelled: Cancelled) -> Outcome:
+        """Make what is missing; OrfeasError for what a user must know, GenerationCancelledError."""
+        while True:
+            run = _Run(self._results, self._files, self._max_pixels, request, progress, cancelled)
+            try:
+                return self._outcome(plan.shape, plan.file, request.wishes, partial(run.shape, plan, model), run)
+            except GenerationCancelledError:
+                # It may be the end of another run's flight that this one had joined: then it is this one's turn.
+                if cancelled():
+                    raise
+
+    def convert(self, shape_key: str, wishes: Wishes) -> Outcome:
+        """A finished job's shape in another format; ShapeLostError when it is neither cached nor stored."""
+        return self._outcome(shape_key, file_key(shape_key, wishes), wishes, lambda: self._stored_shape(shape_key))
+
+    def mask(self, request: Request) -> bytes:
+        """What of the front picture is taken for the object: an 8-bit grey PNG of the picture's size."""
+        with known_failures(), _cutting:
+            run = _Run(self._results, self._files, self._max_pixels, request, _no_progress, lambda: False)
+            found = run.found_mask("front", cutout_key(request, "front"))
+            return cutout.mask_png(run.cut_out("front")[..., 3]) if found is None else found.data
+
+    def _outcome(
+        self, shape_key: str, key: str, wishes: Wishes, shape: Callable[[], Made], run: _Run | None = None
+    ) -> Outcome:
+        started, timings = time.perf_counter(), run.timings if run else {}
+
+        def file() -> Made:
+            packed = shape()
+            if run:
+                run.step(_MODEL_SHARE[1], "export")
+            with _timed(timings, "export"):
+                data, report = make_file(Mesh.from_bytes(packed.data), wishes)
+            own = timings["export"]
+            return Made(data, {**packed.seconds, "export": own}, own, report)
+
+        with known_failures():
+            made = self._look(key) if key in self._results else None
+            if made is None:
+                made = self._results.get_or_compute(key, file, cost_of=_own_seconds)
+        total = time.perf_counter() - started
+        cached = "shape" not in timings
+        saved = max(0.0, sum(made.seconds.values()) - total) if cached else 0.0
+        return Outcome(made, key, shape_key, cached, {**timings, "total": round(total, 4)}, round(saved, 4))
+
+    def _cached_shape(self, key: str) -> Made:
+        shape = self._look(key)
+        if shape is None:
+            raise ShapeLostError
+        return shape
+
+    def _stored_shape(self, key: str) -> Made:
+        shape = self._look(key)
+        if shape is None:
+            data = self._files.shape(key)
+            if data is None:
+                raise ShapeLostError
+            shape = Made(data, {}, 0.0)
+            self._keep(key, shape, shape.size_mb)
+        return shape
+
+
+class _Run:
+    """One way from pictures to a shape; decodes each picture at most once."""
+
+    def __init__(
+        self,
+        results: Results,
+        files: Files,
+        max_pixels: int,
+        request: Request,
+        progress: Progress,
+        cancelled: Cancelled,
+    ) -> None:
+        self._results, self._files, self._max_pixels = results, files, max_pixels
+        self._request, self._progress, self._cancelled = request, progress, cancelled
+        self._decoded: dict[str, Picture] = {}
+        self.timings: dict[str, float] = {}
+
+    def shape(self, plan: Plan, model: Model) -> Made:
+        """The shape, made if it is not known."""
+        return self._results.get_or_compute(plan.shape, lambda: self._make_shape(plan, model), cost_of=_own_seconds)
+
+    def found_mask(self, view: str, key: str) -> Made | None:
+        """The object that was looked for in a picture; None where a mask is given, by the user or by the file."""
+        if view == "front" and self._request.mask is not None:
+            return None
+        hidden, background = self._request.pictures[view].hidden, self._request.wishes.remove_background
+        if hidden is None:
+            hidden = cutout.hidden_share(self._picture(view).rgba)
+        if cutout.is_cut_out(hidden, background):
+            return None
+
+        def find() -> Made:
+            self.step(0.03, "foreground")
+            with _timed(self.timings, "cutout"):
+                alpha = cutout.foreground(self._picture(view).rgba, background)[..., 3]
+                png = cutout.mask_png(alpha)
+            own = self.timings["cutout"]
+            return Made(png, {"cutout": own}, own)
+
+        return self._results.get_or_compute(key, find, cost_of=_own_seconds)
+
+    def cut_out(self, view: str, found: Made | None = None) -> Pixels:
+        """(H,W,4) the picture with the object's mask as alpha."""
+        rgba = self._picture(view).rgba
+        if found is not None:
+            return cutout.with_mask(rgba, cutout.read_mask(found.data))
+        if view == "front" and self._request.mask is not None:
+            return cutout.with_mask(rgba, self._own_mask(self._request.mask))
+        cutout.check_not_empty(rgba, self._request.wishes.remove_background)
+        return rgba
+
+    def step(self, fraction: float, stage: str) -> None:
+        """Tell how far it is; GenerationCancelledError."""
+        if self._cancelled():
+            raise GenerationCancelledError
+        self._progress(fraction, stage)
+
+    def _make_shape(self, plan: Plan, model: Model) -> Made:
+        low, high = _MODEL_SHARE
+        self.step(0.0, "decode")
+        masks = {view: self.found_mask(view, key) for view, key in plan.cutouts.items()}
+        with _timed(self.timings, "shape"):
+            pictures = {view: self.cut_out(view, found) for view, found in masks.items()}
+            front, wishes = pictures.pop("front", None), self._request.wishes
+            self.step(low, "shape")
+            mesh = model.generate(
+                front,
+                ShapeOptions(wishes.quality, wishes.seed, wishes.prompt, pictures),
+                lambda fraction, stage: self.step(low + (high - low) * fraction, stage),
+                self._cancelled,
+            )
+            data = mesh.to_bytes()
+            self._files.save_shape(plan.shape, data)
+        own = self.timings["shape"]
+        looked_for = sum(found.own_seconds for found in masks.values() if found)
+        return Made(data, {"cutout": looked_for, "shape": own} if looked_for else {"shape": own}, own)
+
+    def _picture(self, view: str) -> Picture:
+        if view not in self._decoded:
+            try:
+                data = self._files.upload(self._request.pictures[view].name).read_bytes()
+            except FileNotFoundError as error:
+                raise UploadLostError from error
+            self._decoded[view] = decode(data, self._max_pixels)
+        return self._decoded[view]
+
+    def _own_mask(self, digest: str) -> Pixels:
+        try:
+            return cutout.read_mask(self._files.mask(self._request.job_id, digest).read_bytes())
+        except FileNotFoundError as error:
+            raise UploadLostError("the mask of this picture is gone: send it again") from error
+
+
+def make_file(mesh: Mesh, wishes: Wishes) -> tuple[bytes, dict[str, Any]]:
+    """Finish a shape as the request wants it and export it; the report is measured on what is delivered.
+
+    Of a mesh of `scale` unit the report speaks in the file's own unit.
+    """
+    finished = finish(mesh, dimensions=wishes.dimensions, fit=wishes.fit, target_faces=wishes.target_faces)
+    if wishes.scale == "unit":
+        finished = _unit_scaled(finished)
+    report = measure(finished).as_dict()
+    if wishes.scale == "unit" and FORMATS[wishes.format].metres:
+        finished = replace(finished, vertices=finished.vertices * np.float32(1000))  # the writer divides again
+    return export(finished, wishes.format), report
+
+
+def _unit_scaled(mesh: Mesh) -> Mesh:
+    """Centred on the origin with the longest side from −1 to 1."""
+    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+    vertices = (mesh.vertices - (low + high) / 2) * (2 / (high - low).max())
+    return replace(mesh, vertices=vertices.astype(np.float32))
+
+
+def _own_seconds(made: Made) -> float:
+    return made.own_seconds
+
+
+def _no_progress(fraction: float, stage: str) -> None:
+    pass
+
+
+@contextlib.contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        timings[name] = round(timings.get(name, 0.0) + time.perf_counter() - started, 4)
+
+
+@contextlib.contextmanager
+def known_failures() -> Iterator[None]:
+    """Turn what a user can act on into an OrfeasError; the rest is logged by the queue as a fault."""
+    try:
+        yield
+    except OrfeasError:
+        raise
+    except OSError as error:
+        raise StorageError(f"a file could not be read or written: {error.strerror}") from error
+    except Exception as error:
+        # torch.cuda.OutOfMemoryError by name, as torch may not be there at all
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            raise OutOfMemoryError("out of memory: lower the quality, or free the GPU") from error
+        raise

@@ -1,0 +1,261 @@
+"""Lanes of runs: one lane for each model, a bound on all that wait, and the threads that work.
+
+A *run* is one execution of a request. Identical requests that are under way at once share a run, each with a ticket of
+its own; who gives up hands the ticket back, and a run without tickets is told to stop. Lanes whose models work on the
+same GPU share one slot: their runs wait in the lane, not in a model's lock. Knows no job and no HTTP.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from errors import GenerationCancelledError, OrfeasError, QueueFullError, StoppedError
+from work.plan import Plan
+from work.request import Outcome, Request
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """One request's share in a run."""
+
+    request: Request
+    run: Run
+
+
+@dataclass(eq=False, slots=True)
+class Run:
+    """One execution, for all who hold a ticket."""
+
+    lane: str
+    plan: Plan | None
+    """None: its model was never loaded, so its keys are not known yet."""
+    key: str | None
+    """What makes two requests identical; None: shared with nobody."""
+    kind: tuple[str, int]
+    """Model and quality: runs of one kind take about equally long."""
+    tickets: list[Ticket] = field(default_factory=list)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    started: float | None = None
+    """Monotonic seconds."""
+    progress: float = 0.0
+    stage: str = ""
+    version: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class _Lane:
+    waiting: deque[Run] = field(default_factory=deque)
+    running: list[Run] = field(default_factory=list)
+    workers: int = 0
+
+
+class Office(Protocol):
+    """Who owns the requests: does the work, and hears of its begin and end under no lock of the queue's own."""
+
+    def execute(self, run: Run) -> Outcome:
+        """Do the work of a run."""
+
+    def started(self, run: Run) -> None:
+        """A worker has taken the run; called with the lock held."""
+
+    def ended(self, tickets: list[Ticket], result: Outcome | Exception) -> None:
+        """The run is over for those who still hold a ticket."""
+
+
+class Queue:
+    """Owns every run and worker thread. `changed` is the lock and condition that it shares with the jobs."""
+
+    def __init__(
+        self,
+        office: Office,
+        changed: threading.Condition,
+        *,
+        max_queued: int,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._office, self._changed = office, changed
+        self._max_queued, self._monotonic = max_queued, monotonic
+        self._lanes: dict[str, _Lane] = {}
+        self._threads: list[threading.Thread] = []
+        self._slots: set[str] = set()
+        self._past: dict[tuple[str, int], deque[float]] = {}
+        self._stopped = False
+        self.coalesced = 0
+        """Requests that joined a run under way."""
+
+    # ── asking and giving up ─────────────────────────────────────────────────────────────────────────────────────
+
+    def submit(self, request: Request, plan: Plan | None, key: str | None, workers: int) -> Ticket:
+        """Wait in the lane of the request's model, or join the run under way of the same key.
+
+        `workers`: how many threads the lane may have. QueueFullError, StoppedError.
+        """
+        with self._changed:
+            if self._stopped:
+                raise StoppedError("the server is shutting down", {"retry_after": 10})
+            run = self._under_way(key) if key else None
+            if run is None:
+                run = self._new_run(request, plan, key, workers)
+            else:
+                self.coalesced += 1
+            ticket = Ticket(request, run)
+            run.tickets.append(ticket)
+            self._changed.notify_all()
+            return ticket
+
+    def _under_way(self, key: str) -> Run | None:
+        runs = (run for lane in self._lanes.values() for run in (*lane.running, *lane.waiting))
+        return next((run for run in runs if run.key == key), None)
+
+    def _new_run(self, request: Request, plan: Plan | None, key: str | None, workers: int) -> Run:
+        if sum(len(lane.waiting) for lane in self._lanes.values()) >= self._max_queued:
+            raise QueueFullError("too many jobs are waiting", {"retry_after": self._retry_after()})
+        lane = self._lanes.setdefault(request.model, _Lane())
+        run = Run(request.model, plan, key, (request.model, request.wishes.quality))
+        lane.waiting.append(run)
+        if lane.workers < min(workers, len(lane.waiting) + len(lane.running)):
+            lane.workers += 1
+            name = f"{request.model}-{lane.workers}"
+            thread = threading.Thread(target=self._work, args=(lane,), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return run
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give up; a run that everybody has left is told to stop, and nobody may join it any more."""
+        with self._changed:
+            run = ticket.run
+            if ticket not in run.tickets:
+                return
+            run.tickets.remove(ticket)
+            if not run.tickets:
+                run.cancelled.set()
+                run.key = None
+                with contextlib.suppress(ValueError):
+                    self._lanes[run.lane].waiting.remove(run)
+                self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Refuse new runs; idle workers end."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def join(self, timeout: float) -> None:
+        """Wait up to `timeout` seconds for the workers."""
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    # ── the workers ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _work(self, lane: _Lane) -> None:
+        while (run := self._next(lane)) is not None:
+            try:
+                result: Outcome | Exception = self._office.execute(run)
+            except (GenerationCancelledError, OrfeasError) as error:
+                result = error
+            except BaseException as error:  # a fault in one run must never take the worker with it
+                log.exception("a run failed unexpectedly")
+                result = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
+            self._end(lane, run, result)
+
+    def _next(self, lane: _Lane) -> Run | None:
+        with self._changed:
+            self._changed.wait_for(lambda: lane.waiting or self._stopped)
+            if self._stopped:
+                return None
+            run = lane.waiting.popleft()
+            lane.running.append(run)
+            run.started = self._monotonic()
+            self._office.started(run)
+            self._changed.notify_all()
+            return run
+
+    def _end(self, lane: _Lane, run: Run, result: Outcome | Exception) -> None:
+        with self._changed:
+            lane.running.remove(run)  # from here on nobody joins it
+            tickets, run.tickets = run.tickets, []
+            if isinstance(result, Outcome) and not result.cached and run.started is not None:
+                self.remember(run.kind, self._monotonic() - run.started)
+        self._office.ended(tickets, result)
+
+    def report(self, run: Run, fraction: float, stage: str) -> None:
+        """A run's progress, from 0 to 1, and the stage that begins."""
+        with self._changed:
+            run.progress, run.stage = max(run.progress, min(fraction, 0.99)), stage
+            run.version += 1
+            self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def slot(self, run: Run, name: str | None) -> Iterator[None]:
+        """Hold the one slot of that name (None: there is no need of one); GenerationCancelledError while it waits."""
+        if name is None:
+            yield
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: name not in self._slots or run.cancelled.is_set())
+            if run.cancelled.is_set():
+                raise GenerationCancelledError
+            self._slots.add(name)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._slots.discard(name)
+                self._changed.notify_all()
+
+    # ── knowing ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def lengths(self) -> tuple[int, int]:
+        """Runs under way, runs that wait, in all lanes together."""
+        with self._changed:
+            lanes = self._lanes.values()
+            return sum(len(lane.running) for lane in lanes), sum(len(lane.waiting) for lane in lanes)
+
+    def position(self, run: Run) -> int:
+        """1 is next in its lane, 0 is not waiting."""
+        waiting = self._lanes[run.lane].waiting
+        return waiting.index(run) + 1 if run in waiting else 0
+
+    def eta(self, run: Run, position: int) -> float | None:
+        """Median time of past runs of the kind, less what has passed, after what stands before it in its lane."""
+        lane = self._lanes[run.lane]
+        before = [*lane.running, *list(lane.waiting)[:position]] if position else [run]
+        lefts = [self._time_left(each) for each in before]
+        known = [left for left in lefts if left is not None]
+        return round(sum(known) / max(lane.workers, 1), 2) if len(known) == len(lefts) else None
+
+    def _time_left(self, run: Run) -> float | None:
+        past = self._past.get(run.kind)
+        if not past:
+            return None
+        elapsed = self._monotonic() - run.started if run.started is not None else 0.0
+        return max(0.0, statistics.median(past) - elapsed)
+
+    def _retry_after(self) -> int:
+        running = (run for lane in self._lanes.values() for run in lane.running)
+        return max(1, round(min((left for run in running if (left := self._time_left(run)) is not None), default=5.0)))
+
+    def remember(self, kind: tuple[str, int], seconds: float) -> None:
+        """A run of that kind took so long."""
+        self._past.setdefault(kind, deque(maxlen=20)).append(seconds)
+
+    def expected_seconds(self, model: str) -> dict[int, float]:
+        """The median time of past runs of a model, for each quality that has been run."""
+        with self._changed:
+            return {
+                quality: round(statistics.median(times), 3)
+                for (name, quality), times in sorted(self._past.items())
+                if name == model
+            }

@@ -1,0 +1,101 @@
+"""What is asked, frozen when it is asked: pictures, the user's mask and the wishes, with their limits and defaults; and
+what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mesh.formats import Dimensions, Fit
+from picture import Background
+
+Scale = Literal["mm", "unit"]
+
+LEAST_QUALITY, MOST_QUALITY = 1, 10
+MOST_SEED = 2**32 - 1
+MOST_PROMPT = 2000
+"""Characters."""
+MOST_SIDE_MM = 100_000.0
+LEAST_FACES, MOST_FACES = 4, 5_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How a shape and its file are wanted."""
+
+    format: str = "stl"
+    quality: int = 7
+    dimensions: Dimensions = field(default_factory=Dimensions)
+    fit: Fit = "contain"
+    prompt: str = ""
+    seed: int = 0
+    scale: Scale = "mm"
+    """`unit`: centred, the longest side from −1 to 1 in the file's own unit."""
+    target_faces: int | None = None
+    remove_background: Background = "auto"
+    model: str | None = None
+    """None: the server's default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One uploaded picture: where its bytes lie, and what is known of them."""
+
+    name: str
+    """Of the upload's file."""
+    original_filename: str
+    extension: str
+    sha256: str
+    """Of the decoded pixels."""
+    image_info: Mapping[str, Any]
+    empty: Mapping[str, str]
+    """For each choice of background removal that finds nothing in it at a glance: what is seen."""
+    hidden: float | None
+    """The share that its alpha channel hides; None: not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one job asks for. Data alone: it names its pictures and its mask by content, so that any process that can
+    read the uploads may work on it."""
+
+    job_id: str
+    pictures: Mapping[str, Picture]
+    """By view; `front` is missing only where a prompt stands alone."""
+    mask: str | None
+    """SHA-256 of the user's own mask of the front; None: the object is searched for."""
+    wishes: Wishes
+    model: str
+    """The id of the model that makes the shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a step made, as the cache holds it: immutable bytes, and what is worth knowing of them."""
+
+    data: bytes
+    seconds: Mapping[str, float]
+    """What each step on the way here took, by its name; a step whose time is not known is not there."""
+    own_seconds: float
+    """What the last of them took: what the cache saves by keeping this, as long as it keeps the others."""
+    report: Mapping[str, Any] | None = None
+    """What was measured on a file."""
+
+    @property
+    def size_mb(self) -> float:
+        """What it holds, in MB (10^6 bytes); a few numbers are noise beside the bytes."""
+        return len(self.data) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a request comes to: the file, and the facts that every job of the run delivers."""
+
+    file: Made
+    file_key: str
+    shape_key: str
+    cached: bool
+    """Whether the shape was there already."""
+    timings: Mapping[str, float]
+    seconds_saved: float

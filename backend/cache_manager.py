@@ -166,7 +166,7 @@ class LRUCache:
         """The value under `key`, or `default`, without a trace: neither counted nor a use."""
         with self._lock:
             slot = self._entries.get(key)
-            return slot.value if slot is not None and slot.deadline > self._clock() else default
+            return slot.value if slot is not None and slot.stored + slot.ttl > self._clock() else default
 
     def __contains__(self, key: str) -> bool:
         return self.peek(key, UNCHANGED) is not UNCHANGED
@@ -338,13 +338,15 @@ class LRUCache:
         ttl_seconds: float | None = None,
         timeout: float | None = None,
         cost_of: Callable[[V], float] | None = None,
+        size_of: Callable[[V], float] | None = None,
     ) -> V:
         """The value under `key`, or else what `compute()` gives: run once for all who ask meanwhile, and stored.
 
         Everyone gets the leader's result, or its error, which is not stored. A result begun before a `set`, `delete` or
         `clear` of its key is returned, not stored. A leader that is cancelled or interrupted hands over to one who
         waits. `timeout` bounds the wait for another's run, in seconds, without harm to it: TimeoutError. `cost_of` the
-        value gives the seconds to book for it; without it, all that the run took, runs within it included. Raises
+        value gives the seconds to book for it; without it, all that the run took, runs within it included. `size_of`
+        the value gives its MB, where `size_mb` is not known before. Raises
         CircularComputationError where waiting would never end.
         """
         _check_terms(size_mb, ttl_seconds, timeout)
@@ -356,7 +358,7 @@ class LRUCache:
                     return cast(V, value)
                 if leads:
                     with self._led(key, flight):
-                        return self._land(key, flight, compute(), size_mb, ttl_seconds, cost_of)
+                        return self._land(key, flight, compute(), size_mb, ttl_seconds, cost_of, size_of)
                 try:
                     if flight.would_block(threading.get_ident()):
                         raise CircularComputationError(f"{key!r} needs the event loop that this wait would block")
@@ -407,7 +409,7 @@ class LRUCache:
         """The value if it is there, else a flight to lead or to join. Looking and claiming are one step."""
         with self._lock:
             slot = self._entries.get(key)
-            if slot is not None and slot.deadline > self._clock():
+            if slot is not None and slot.stored + slot.ttl > self._clock():
                 return None, False, self._hit(key, slot)
             mine = Flight(self._clock(), loop_thread)
             flight = self._flights.setdefault(key, mine)
@@ -436,12 +438,15 @@ class LRUCache:
         size_mb: float | None,
         ttl_seconds: float | None,
         cost_of: Callable[[V], float] | None = None,
+        size_of: Callable[[V], float] | None = None,
     ) -> V:
         """Store the result unless the flight is stale, then hand it to those who wait."""
         flight.cost = self._clock() - flight.began
         try:
             if cost_of is not None:
                 flight.cost = cost_of(value)
+            if size_of is not None:
+                size_mb = size_of(value)
             self.set(key, value, size_mb, ttl_seconds, flight.cost, flight)
         except Exception:  # its size cannot be measured: no reason to lose it
             logger.exception("the result for %r could not be stored", key)

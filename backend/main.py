@@ -6,6 +6,7 @@ import base64
 import logging
 import sys
 import threading
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,11 @@ from flask import Flask, Response, g, request
 from cache_manager import LRUCache
 from errors import DataFolderError, JobCancelledError, NotFoundError, bad_field
 from models.shelf import Shelf
-from picture import VIEWS
 from settings import Settings, SettingsError, load_settings
 from store.files import Files
 from store.results import Results
 from version import VERSION
 from web import hunyuan_routes, picture_routes, state_routes
-from web.forms import accept_any_file_name
 from web.metrics import Metrics
 from web.operations import operation
 from web.responses import (
@@ -28,20 +27,17 @@ from web.responses import (
     client_gone,
     install_error_handlers,
     job_answer,
-    json_object,
     now,
     preview_url,
     stream,
 )
 from web.security import Guard
 from web.serve import listen, serve
-from work.jobs import Job
-from work.records import JobStatus
+from work.jobs import Job, JobStatus
 from work.service import Limits, Service
 
 if TYPE_CHECKING:  # with pydantic, which the start does not wait for
     from web import answers
-    from web.schemas import GenerateBody
 
 log = logging.getLogger("orfeas")
 
@@ -76,8 +72,9 @@ class OrfeasUnifiedServer:
             settings.max_upload_bytes, settings.max_image_pixels, settings.max_queued_jobs, settings.workers
         )
         self.service = Service(
-            self.shelf, self.results, self.files, limits, self._check_cache, self._save_to_cache, self.metrics.timed
+            self.shelf, self.results, self.files, limits, self._check_cache, self._save_to_cache, self._timed
         )
+        self._most_upload = settings.max_upload_bytes
         self.answered = threading.Event()
         """Set once any request was answered."""
         self.app = self._make_app()
@@ -98,7 +95,7 @@ class OrfeasUnifiedServer:
 
     def _check_cache(self, key: str) -> Any:
         """The cached value under that key, or None."""
-        return self.results.get(key)
+        return self.results.find(key)
 
     def _save_to_cache(self, key: str, value: Any, size_mb: float) -> None:
         """Store a value of `size_mb` (10^6 bytes)."""
@@ -109,17 +106,20 @@ class OrfeasUnifiedServer:
         stats = self.results.stats()
         return {**stats, "coalesced": stats["coalesced"] + self.service.queue.coalesced}
 
+    def _timed(self, model: str) -> AbstractContextManager[Any]:
+        """Books a run of the model in the metrics."""
+        timer: AbstractContextManager[Any] = self.metrics.generation_seconds.labels(model).time()
+        return timer
+
     # ── the app ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _make_app(self) -> Flask:
-        app = JsonFlask("orfeas", static_folder=None)
+        app = JsonFlask(self.metrics.requests, self.answered)
         # Base64 in JSON is a third longer than the picture; the form around a file is small.
         app.config["MAX_CONTENT_LENGTH"] = self.settings.max_upload_bytes * 4 // 3 + 1_000_000
         app.json.sort_keys = False  # type: ignore[attr-defined]
-        accept_any_file_name()
         Guard(self.settings, state_routes.page_paths()).install(app)
         install_error_handlers(app)
-        app.after_request(self._count_request)
         self._register_generation_routes(app)
         self._register_cache_routes(app)
         picture_routes.register_routes(app, self)
@@ -144,12 +144,6 @@ class OrfeasUnifiedServer:
         app.add_url_rule("/api/cache/entries", view_func=self.cache_entries)
         app.add_url_rule("/api/cache/entries/<path:key>", view_func=self.delete_cache_entry, methods=["DELETE"])
 
-    def _count_request(self, response: Response) -> Response:
-        route = request.url_rule.rule if request.url_rule else "none"
-        self.metrics.requests.labels(request.method, route, response.status_code).inc()
-        self.answered.set()
-        return response
-
     # ── generation ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def job(self, job_id: str) -> Job:
@@ -164,12 +158,11 @@ class OrfeasUnifiedServer:
     def upload_image(self) -> answers.UploadAnswer:
         """`POST /api/upload-image`: keep a picture as a new job, or with `?job_id=` as a further view of one."""
         from web.answers import UploadAnswer
-        from web.schemas import UploadQuery, parse
+        from web.schemas import UploadQuery, parse, sent_pictures
 
-        query = parse(UploadQuery, request.args)
-        sent = self._sent_pictures()
+        query, sent = parse(UploadQuery, request.args), sent_pictures(self._most_upload)
         if query.job_id is None and query.view == "front":
-            job = self._receive(sent)
+            job = self.service.receive_all(sent, g.caller)
         elif sent.keys() != {"front"}:
             raise bad_field("image", "the one picture of that view belongs here")
         else:
@@ -187,22 +180,6 @@ class OrfeasUnifiedServer:
             image_info=dict(picture.image_info),
         )
 
-    def _sent_pictures(self) -> dict[str, tuple[bytes, str]]:
-        """The pictures of the form by view, with their file names; `image` is the front."""
-        most, sent = self.settings.max_upload_bytes + 1, {}
-        for view in VIEWS:
-            file = request.files.get(view) or (request.files.get("image") if view == "front" else None)
-            if file is not None:
-                sent[view] = (file.stream.read(most), file.filename or "image")
-        if not sent:
-            raise bad_field("image", "a multipart form with the picture in the field image is needed")
-        return sent
-
-    def _receive(self, sent: dict[str, tuple[bytes, str]]) -> Job:
-        if sent.keys() == {"front"}:
-            return self.service.receive(*sent["front"], g.caller)
-        return self.service.receive_all(sent, g.caller)
-
     @operation(
         body="GenerateBody",
         form="GenerateForm",
@@ -213,26 +190,23 @@ class OrfeasUnifiedServer:
     )
     def generate_3d(self) -> answers.JobAnswer:
         """`POST /api/generate-3d`: JSON that names an uploaded job, or a form with the pictures themselves."""
-        from web.schemas import GenerateBody, parse
+        from web.schemas import GenerateBody, json_object, parse, sent_pictures
 
-        if request.mimetype == "multipart/form-data":
-            body = parse(GenerateBody, request.form)
-            self.shelf.chosen(body.model)  # before anything is kept
-            pictures = any(name in request.files for name in ("image", *VIEWS))
-            job = self._receive(self._sent_pictures()) if pictures else self._named_job(body)
+        form = request.mimetype == "multipart/form-data"
+        body = parse(GenerateBody, request.form if form else json_object())
+        wishes = body.wishes()
+        if form and request.files:
+            self.shelf.chosen(wishes.model)  # before anything is kept
+            job = self.service.receive_all(sent_pictures(self._most_upload), g.caller)
+        elif body.job_id is not None:
+            job = self.service.jobs.get(body.job_id, g.caller)
+        elif wishes.prompt:
+            job = self.service.prompt_only(wishes, g.caller)
         else:
-            body = parse(GenerateBody, json_object())
-            job = self._named_job(body)
-        self.service.make(job, body.wishes())
-        answer = self._answer(job)
+            raise bad_field("job_id", "is missing: upload a picture first, or send it as the form field image")
+        self.service.make(job, wishes)
+        answer = job_answer(self.service.view(job), self.shelf.default)
         return answer if answer.status == JobStatus.COMPLETED else answer.model_copy(update={"status": "generating_3d"})
-
-    def _named_job(self, body: GenerateBody) -> Job:
-        if body.job_id is not None:
-            return self.job(body.job_id)
-        if body.prompt:
-            return self.service.prompt_only(body.wishes(), g.caller)
-        raise bad_field("job_id", "is missing: upload a picture first, or send it as the form field image")
 
     def _answer(self, job: Job) -> answers.JobAnswer:
         return job_answer(self.service.view(job), self.shelf.default)
@@ -280,7 +254,8 @@ class OrfeasUnifiedServer:
     )
     def download(self, job_id: str, filename: str) -> Response:
         """`GET /api/download/<job_id>/<filename>`: the file, in any of the formats."""
-        return stream(*self.service.fetch(self.job(job_id), filename), filename)
+        job = self.service.jobs.get(job_id, g.caller)
+        return stream(*self.service.fetch(job, filename), filename)
 
     @operation(errors=("not_found", "shape_lost", "upload_lost", "empty_mesh", "out_of_memory"))
     def download_base64(self, job_id: str, filename: str) -> answers.Base64Answer:
@@ -318,7 +293,7 @@ class OrfeasUnifiedServer:
     def change_cache_config(self) -> answers.CacheConfigAnswer:
         """`POST /api/cache/config`: all or nothing."""
         from web.answers import CacheConfigAnswer
-        from web.schemas import CacheConfigBody, parse
+        from web.schemas import CacheConfigBody, json_object, parse
 
         self.lru_cache.update_config(**parse(CacheConfigBody, json_object()).changes())
         return CacheConfigAnswer(message="the limits are in force", config=self.lru_cache.get_config())

@@ -112,6 +112,8 @@ class Shelf:
                 place.used = self._clock()
 
     def _place(self, model_id: str) -> _Place:
+        if (place := self._places.get(model_id)) is not None:
+            return place
         if model_id not in registry.ids():
             message = f"there is no model {model_id!r}; there are: {', '.join(registry.ids())}"
             raise RequestError(f"model: {message}", {"model": message})

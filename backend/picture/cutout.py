@@ -14,11 +14,8 @@ from PIL import Image
 
 from errors import EmptyImageError
 from picture import Background
-from picture.decode import Pixels
+from picture.decode import Pixels, check_not_empty, hidden_share, is_cut_out, on_white
 
-_CUT_OUT = {"auto": 0.01, "true": 0.10, "false": 0.0}
-"""The share of the picture that its alpha channel must hide to be taken for the object's mask. "true" asks for more,
-so that a photograph with rounded corners, say, has its background removed all the same."""
 _MIN_CONTRAST = 4.0
 """Below this difference in CIELAB across the contour, what was found is noise."""
 _WORK, _FINE = 256, 2048
@@ -37,13 +34,8 @@ def foreground(rgba: Pixels, background: Background = "auto") -> Pixels:
         return rgba
     cut_out = rgba.copy()
     # Both are alphas: what the file hides stays hidden.
-    cut_out[..., 3] = np.minimum(rgba[..., 3], _remove_background(_on_white(rgba)))
+    cut_out[..., 3] = np.minimum(rgba[..., 3], _remove_background(on_white(rgba)))
     return cut_out
-
-
-def is_cut_out(hidden: float, background: Background) -> bool:
-    """Whether a picture whose alpha channel hides that share of it is taken as it is."""
-    return background == "false" or hidden >= _CUT_OUT[background]
 
 
 def with_mask(rgba: Pixels, mask: Pixels) -> Pixels:
@@ -57,30 +49,6 @@ def with_mask(rgba: Pixels, mask: Pixels) -> Pixels:
     return cut_out
 
 
-def check_not_empty(rgba: Pixels, background: Background = "auto") -> None:
-    """The quick part of `foreground`: raise EmptyImageError for a picture that shows at a glance that it is empty."""
-    if not rgba[..., 3].any():
-        raise EmptyImageError("the picture is fully transparent")
-    hidden = hidden_share(rgba)
-    if background == "false":
-        if hidden == 0:
-            raise EmptyImageError(
-                "the picture has no transparent background, so with background removal off all of it is the object"
-            )
-    elif hidden < _CUT_OUT[background]:
-        step = max(1, max(rgba.shape[:2]) // 1024)
-        colours = _on_white(rgba[::step, ::step]).reshape(-1, 3)
-        if (colours.max(0).astype(int) - colours.min(0)).max() < 8:
-            red, green, blue = colours[0]
-            raise EmptyImageError(f"the whole picture has one colour (#{red:02x}{green:02x}{blue:02x})")
-
-
-def hidden_share(rgba: Pixels) -> float:
-    """The share of pixels that are at most half as opaque as the most opaque one."""
-    alpha = rgba[..., 3]
-    return float(np.count_nonzero(alpha <= int(alpha.max()) // 2)) / alpha.size
-
-
 def mask_png(mask: Pixels) -> bytes:
     """A (H,W) mask as the bytes of an 8-bit grey PNG."""
     buffer = io.BytesIO()
@@ -92,14 +60,6 @@ def read_mask(png: bytes) -> Pixels:
     """(H,W) of what `mask_png` wrote."""
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
         return np.asarray(image.convert("L"))
-
-
-def _on_white(rgba: Pixels) -> Pixels:
-    """(H,W,3) over white."""
-    if rgba[..., 3].min() == 255:
-        return np.ascontiguousarray(rgba[..., :3])
-    alpha = rgba[..., 3:].astype(np.uint16)
-    return ((rgba[..., :3] * alpha + 255 * (255 - alpha)) // 255).astype(np.uint8)
 
 
 def _shrink(rgb: Pixels, longest: int) -> Pixels:

@@ -1,7 +1,7 @@
 """Bytes of a picture → checked, upright RGBA pixels with a content hash.
 
 `decode` trusts nothing that it is sent: what Pillow cannot read ends as one of two errors. It also bounds how many
-pictures are decoded at once, whoever asks.
+pictures are decoded at once, whoever asks. `facts` is what is kept of a picture once its pixels are gone.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import hashlib
 import io
 import threading
 from dataclasses import dataclass
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from errors import NotAnImageError, TooLargeError
+from errors import EmptyImageError, NotAnImageError, TooLargeError
+from picture import Background
 
 Pixels = NDArray[np.uint8]
 
@@ -135,3 +137,92 @@ def _range(mode: str, values: NDArray[np.float64]) -> tuple[float, float]:
         return 0.0, 65535.0
     low, high = float(values.min()), float(values.max())
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+
+# ── what a glance at the pixels tells ────────────────────────────────────────────────────────────────────────────────
+
+_CUT_OUT = {"auto": 0.01, "true": 0.10, "false": 0.0}
+"""The share of the picture that its alpha channel must hide to be taken for the object's mask. "true" asks for more,
+so that a photograph with rounded corners, say, has its background removed all the same."""
+
+
+def hidden_share(rgba: Pixels) -> float:
+    """The share of pixels that are at most half as opaque as the most opaque one."""
+    alpha = rgba[..., 3]
+    return float(np.count_nonzero(alpha <= int(alpha.max()) // 2)) / alpha.size
+
+
+def is_cut_out(hidden: float, background: Background) -> bool:
+    """Whether a picture whose alpha channel hides that share of it is taken as it is."""
+    return background == "false" or hidden >= _CUT_OUT[background]
+
+
+def check_not_empty(rgba: Pixels, background: Background = "auto") -> None:
+    """The quick part of `cutout.foreground`: EmptyImageError for a picture that shows at a glance that it is empty."""
+    if not rgba[..., 3].any():
+        raise EmptyImageError("the picture is fully transparent")
+    hidden = hidden_share(rgba)
+    if background == "false":
+        if hidden == 0:
+            raise EmptyImageError(
+                "the picture has no transparent background, so with background removal off all of it is the object"
+            )
+    elif hidden < _CUT_OUT[background]:
+        step = max(1, max(rgba.shape[:2]) // 1024)
+        colours = on_white(rgba[::step, ::step]).reshape(-1, 3)
+        if (colours.max(0).astype(int) - colours.min(0)).max() < 8:
+            red, green, blue = colours[0]
+            raise EmptyImageError(f"the whole picture has one colour (#{red:02x}{green:02x}{blue:02x})")
+
+
+def on_white(rgba: Pixels) -> Pixels:
+    """(H,W,3) the (H,W,4) picture over white."""
+    if rgba[..., 3].min() == 255:
+        return np.ascontiguousarray(rgba[..., :3])
+    alpha = rgba[..., 3:].astype(np.uint16)
+    return ((rgba[..., :3] * alpha + 255 * (255 - alpha)) // 255).astype(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of an uploaded picture."""
+
+    extension: str
+    sha256: str
+    """Of the decoded pixels."""
+    image_info: dict[str, Any]
+    """width, height, size, format, mode, has_transparency, file_size."""
+    empty: dict[str, str]
+    """For each choice of background removal that finds nothing in the picture at a glance: what is seen."""
+    hidden: float | None
+    """The share that its alpha channel hides; None: not known, as it came with an earlier release."""
+
+
+def facts(data: bytes, max_pixels: int) -> Facts:
+    """Check an uploaded picture; NotAnImageError, TooLargeError."""
+    picture = decode(data, max_pixels)
+    return Facts(
+        extension=picture.format.lower(),
+        sha256=picture.sha256,
+        image_info={
+            "width": picture.width,
+            "height": picture.height,
+            "size": [picture.width, picture.height],
+            "format": picture.format,
+            "mode": picture.mode,
+            "has_transparency": picture.has_transparency,
+            "file_size": len(data),
+        },
+        empty=_empty(picture),
+        hidden=hidden_share(picture.rgba),
+    )
+
+
+def _empty(picture: Picture) -> dict[str, str]:
+    empty = {}
+    for background in get_args(Background):
+        try:
+            check_not_empty(picture.rgba, background)
+        except EmptyImageError as error:
+            empty[background] = str(error)
+    return empty

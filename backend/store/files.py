@@ -109,6 +109,12 @@ class Files:
             temporary.unlink(missing_ok=True)
             raise
 
+    def save_job(self, job_id: str, uploads: dict[str, bytes], record: bytes) -> None:
+        """Keep a new job: its pictures by name, then its record."""
+        for name, data in uploads.items():
+            self.save(self.uploads_dir / name, data)
+        self.save(self.outputs_dir / job_id / _RECORD, record)
+
     def save_output(self, job_id: str, filename: str, data: bytes) -> None:
         """Put the job's file in place; a file of another format that the job delivered before goes."""
         path = self.output(job_id, filename)

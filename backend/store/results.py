@@ -120,6 +120,10 @@ class Results:
         """The value or None; counts a hit or a miss."""
         return self._call(lambda cache: cache.get(key)) if self.enabled else None
 
+    def find(self, key: str) -> Any:
+        """The value or None; a hit counts, a miss does not: who asks so will ask again by computing."""
+        return self._call(lambda cache: cache.get(key) if key in cache else None) if self.enabled else None
+
     def set(self, key: str, value: Any, size_mb: float) -> None:
         """Store a value of that size in MB (10^6 bytes)."""
         if self.enabled:
@@ -129,7 +133,13 @@ class Results:
         """The value or None, without counting or changing the order."""
         return self._call(lambda cache: cache.peek(key)) if self.enabled else None
 
-    def get_or_compute(self, key: str, compute: Callable[[], T], cost_of: Callable[[T], float] | None = None) -> T:
+    def get_or_compute(
+        self,
+        key: str,
+        compute: Callable[[], T],
+        cost_of: Callable[[T], float] | None = None,
+        size_of: Callable[[T], float] | None = None,
+    ) -> T:
         """The stored value, or the computed one; identical calls under way at once compute once and share it."""
         if not self.enabled:
             return compute()
@@ -144,7 +154,7 @@ class Results:
             return computed[0]
 
         try:
-            value: T = self._call(lambda cache: cache.get_or_compute(key, guarded, cost_of=cost_of))
+            value: T = self._call(lambda cache: cache.get_or_compute(key, guarded, cost_of=cost_of, size_of=size_of))
             return value
         except _ComputeFailedError as failed:
             raise failed.__cause__ or failed from None

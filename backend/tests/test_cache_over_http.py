@@ -204,7 +204,7 @@ class BrokenLRU:
     def __init__(self):
         self.calls = 0
 
-    def get_or_compute(self, key, compute, cost_of=None):
+    def get_or_compute(self, key, compute, **terms):
         self.calls += 1
         compute()
         raise KeyError("corrupted after the computation")

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from errors import EmptyImageError, NotAnImageError, TooLargeError
-from picture.cutout import check_not_empty, foreground
-from picture.decode import FORMATS, decode
+from picture.cutout import foreground
+from picture.decode import FORMATS, check_not_empty, decode
 
 LIMIT = 1_000_000
 

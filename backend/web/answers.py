@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from work.records import JobStatus
+from work.jobs import JobStatus
 
 
 class _Answer(BaseModel):

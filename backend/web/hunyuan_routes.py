@@ -9,9 +9,8 @@ from flask import Flask, Response, g
 
 from errors import BusyError, NotOfferedError, OrfeasError, bad_field
 from web.operations import operation
-from web.responses import client_gone, json_object, stream
-from work.jobs import Job
-from work.records import JobStatus
+from web.responses import client_gone, stream
+from work.jobs import Job, JobStatus
 
 if TYPE_CHECKING:
     from main import OrfeasUnifiedServer
@@ -34,7 +33,7 @@ def register_routes(app: Flask, server: OrfeasUnifiedServer) -> None:
     service = server.service
 
     def start() -> Job:
-        from web.schemas import HunyuanBody, parse
+        from web.schemas import HunyuanBody, json_object, parse
 
         body = parse(HunyuanBody, json_object())
         wishes = body.wishes()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -56,11 +55,6 @@ class Metrics:
             buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900),
             registry=self._registry,
         )
-
-    def timed(self, model: str) -> AbstractContextManager[Any]:
-        """Times a run of the model."""
-        timer: AbstractContextManager[Any] = self.generation_seconds.labels(model).time()
-        return timer
 
     def text(self) -> bytes:
         """The exposition format of Prometheus."""

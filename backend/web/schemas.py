@@ -10,12 +10,15 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
+from flask import request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from werkzeug.datastructures import Headers
+from werkzeug.sansio.multipart import MultipartDecoder
 
 from errors import RequestError, bad_field
 from mesh.formats import FORMATS, Dimensions
-from picture import Background, View
-from work.records import JobStatus
+from picture import VIEWS, Background, View
+from work.jobs import JobStatus
 from work.request import (
     LEAST_FACES,
     LEAST_QUALITY,
@@ -305,3 +308,38 @@ def _plain(kind: str, context: Mapping[str, Any], said: str) -> str:
 
 def _field_path(loc: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in loc) or "body"
+
+
+def json_object() -> Any:
+    """The decoded JSON body, whatever its Content-Type: curl sends forms by default."""
+    try:
+        return request.get_json(force=True)
+    except RecursionError:
+        raise RequestError("the JSON is nested too deeply", {"body": "nested too deeply"}) from None
+
+
+def sent_pictures(most: int) -> dict[str, tuple[bytes, str]]:
+    """The pictures of the form by view, with their file names, cut off beyond `most` bytes; `image` is the front."""
+    sent = {}
+    for view in VIEWS:
+        file = request.files.get(view) or (request.files.get("image") if view == "front" else None)
+        if file is not None:
+            sent[view] = (file.stream.read(most + 1), file.filename or "image")
+    if not sent:
+        raise bad_field("image", "a multipart form with the picture in the field image is needed")
+    return sent
+
+
+_strict_headers = MultipartDecoder._parse_headers
+
+
+def _headers(decoder: MultipartDecoder, data: bytes | bytearray) -> Headers:
+    """curl on Windows sends a file's name in the code page of the system, and Werkzeug drops the whole form for it
+    (https://github.com/pallets/flask/issues/3442)."""
+    try:
+        return _strict_headers(decoder, data)
+    except UnicodeDecodeError:
+        return _strict_headers(decoder, bytes(data).decode("cp1252", "replace").encode())
+
+
+setattr(MultipartDecoder, "_parse_headers", _headers)  # noqa: B010  (a method of the library)

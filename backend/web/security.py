@@ -1,4 +1,4 @@
-"""The guard of a local server that a browser talks to: host, origin, API key, rate limit, response headers.
+"""The guard of a local server that a browser talks to: host, origin, API key, rate limit.
 
 A page on any web site can make its visitor's browser send requests to this machine, and DNS rebinding can even give
 such a page this server's answers. So every request must name a host that is ours, every write that comes from a page
@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from flask import Flask, Request, Response, g, request
+from flask import Flask, Request, g, request
 from flask_cors import CORS
 
 from errors import ForbiddenHostError, ForbiddenOriginError, RateLimitedError, UnauthorizedError
@@ -34,10 +34,6 @@ _ALLOWED_HEADERS = [
     "X-API-Key",
     "ngrok-skip-browser-warning",
 ]
-_CSP = (
-    "default-src 'self'; img-src 'self' blob: data:; connect-src 'self' blob:; style-src 'self'; script-src 'self'; "
-    "worker-src 'self' blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
-)
 
 
 class RateLimiter:
@@ -84,7 +80,7 @@ class Guard:
         self._limiter = RateLimiter(settings.rate_limit_per_minute) if settings.enable_rate_limiting else None
 
     def install(self, app: Flask) -> None:
-        """Put the guard, CORS and the response headers on the app."""
+        """Put the guard and CORS on the app."""
         CORS(
             app,
             # Patterns, as the extension takes the brackets of [::1] for one.
@@ -95,7 +91,6 @@ class Guard:
             max_age=600,
         )
         app.before_request(self.check)
-        app.after_request(_add_headers)
 
     def check(self) -> None:
         """Raise a RequestError unless the request may pass."""
@@ -149,10 +144,3 @@ class Guard:
         wait = self._limiter.retry_after(req.remote_addr or "")
         if wait:
             raise RateLimitedError("too many requests", {"retry_after": int(wait) + 1})
-
-
-def _add_headers(response: Response) -> Response:
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    response.headers.setdefault("Referrer-Policy", "no-referrer")
-    response.headers.setdefault("Content-Security-Policy", _CSP)
-    return response

@@ -2,37 +2,160 @@
 
 `Jobs` owns the records and knows who may see them. It shares one lock, `changed`, with the queue: a job and its run are
 always seen at one instant.
+
+A record is written whole, as JSON, and says its version; a change of any field of `Record` is a new version. Version 1
+(ORFEAS 0.1, which said none) had one picture, `upload`, and the wishes as `body`.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from errors import JobBusyError, NotFoundError
 from store.files import Files
-from work import records
-from work.records import Failure, JobStatus, Record
-from work.request import Wishes
+from work.request import Picture, Wishes
 
 if TYPE_CHECKING:
     from work.queue import Ticket
 
+RECORD_VERSION = 2
+"""What is written; earlier ones are read."""
 KEEP_JOBS = 500
 """Jobs that are remembered with their files; the oldest settled ones are forgotten first."""
 MAX_WAITERS = 20
 """Requests that may wait for a change at once; a further one is answered as things stand."""
+BREATH_SECONDS = 0.15
+"""A request that waits for a change is not answered sooner, unless the job is over."""
 GONE_AFTER_SECONDS = 60.0
 """A cancelled job answers 410 after this long: old pages take only completed and failed for final."""
+
+log = logging.getLogger(__name__)
+
+
+class RecordError(ValueError):
+    """A record that this version cannot read; the text says why."""
+
+
+class JobStatus(StrEnum):
+    """The status words of the API."""
+
+    UPLOADED = "uploaded"
+    QUEUED = "queued"
+    INITIALIZING = "initializing"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
 
 ACTIVE = frozenset({JobStatus.QUEUED, JobStatus.INITIALIZING, JobStatus.PROCESSING})
 FINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a completed job has on disk."""
+
+    filename: str
+    file_size: int
+    etag: str
+    shape_key: str
+    model: str
+    cached: bool
+    mesh: dict[str, Any]
+    timings: dict[str, float]
+    seconds_saved: float = 0.0
+    """What the steps took that the cache answered, less the time of the answer."""
+    model_note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a job failed."""
+
+    error: str
+    error_type: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """One job: its pictures and what became of them. Times are seconds since the epoch."""
+
+    id: str
+    owner: str | None
+    """Names the key that made it; None: it was made while no key was set."""
+    created_at: float
+    pictures: dict[str, Picture]
+    """By view."""
+    mask: str | None = None
+    """SHA-256 of the user's own mask of the front; None: the server finds the object."""
+    status: JobStatus = JobStatus.UPLOADED
+    wishes: Wishes = field(default_factory=Wishes)
+    delivery: Delivery | None = None
+    failure: Failure | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    has_thumbnail: bool = False
+
+
+_FIELDS = tuple(each.name for each in fields(Record))
+
+
+def dump_record(record: Record) -> bytes:
+    """The record as it is written."""
+    values = {name: getattr(record, name) for name in _FIELDS}
+    return json.dumps({"version": RECORD_VERSION, **values}, default=asdict).encode()
+
+
+def load_record(data: bytes) -> dict[str, Any]:
+    """The fields of a record of this or an earlier version; RecordError."""
+    try:
+        raw = json.loads(data)
+        version = raw.get("version", 1)
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise RecordError("it is no JSON object") from error
+    if version not in (1, RECORD_VERSION):
+        raise RecordError(f"its version is {version!r}, this server knows 1 to {RECORD_VERSION}")
+    try:
+        values = _converted(raw) if version == 1 else raw
+        record = _reader().validate_python(values)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise RecordError(f"a field is missing or wrong: {str(error).splitlines()[0]}") from error
+    return {name: getattr(record, name) for name in _FIELDS}
+
+
+@functools.cache
+def _reader() -> Any:
+    from pydantic import TypeAdapter  # a fresh folder needs no records, and the start does not wait for pydantic
+
+    return TypeAdapter(Record)
+
+
+def _converted(raw: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 as version 2."""
+    upload, body = raw["upload"], raw["body"]
+    picture = {
+        "name": f"{raw['id']}.{upload['extension']}",
+        **{name: upload[name] for name in ("extension", "original_filename", "sha256", "image_info", "empty")},
+        "hidden": None,
+    }
+    wishes = {name: value for name, value in body.items() if name != "job_id"}
+    kept = ("id", "created_at", "mask", "status", "delivery", "failure", "started_at", "finished_at", "has_thumbnail")
+    return {
+        "owner": None,
+        "pictures": {"front": picture},
+        "wishes": wishes,
+        **{name: raw[name] for name in kept if name in raw},
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +180,9 @@ class Job(Record):
 
     ticket: Ticket | None = None
     version: int = 0
+    """Grows with every change of the record, until the server stops."""
     attempt: int = 0
     """Counts how often it was begun: what an earlier attempt made is not this one's."""
-
-    @property
-    def active(self) -> bool:
-        """Waiting or running."""
-        return self.status in ACTIVE
 
 
 class Jobs:
@@ -79,10 +198,10 @@ class Jobs:
         """Take over the records of an earlier process; what cannot be read is set aside. The jobs, oldest first."""
         for stored in self._files.records():
             try:
-                job = Job(**records.load(stored.data))
+                job = Job(**load_record(stored.data))
                 if job.id != stored.job_id:
-                    raise records.RecordError(f"it says that it belongs to job {job.id}")
-            except records.RecordError as error:
+                    raise RecordError(f"it says that it belongs to job {job.id}")
+            except RecordError as error:
                 if not stored.aside:
                     folder = self._files.set_aside(stored.job_id)
                     log.warning("the record of job %s cannot be read (%s): moved to %s", stored.job_id, error, folder)
@@ -107,23 +226,20 @@ class Jobs:
         """The job, whoever's it is, or None."""
         return self._jobs.get(job_id)
 
-    def now(self) -> float:
-        """Seconds since the epoch, by the clock that all records go by."""
-        return self._clock()
-
     def page(
         self, limit: int, offset: int, status: JobStatus | None = None, caller: Caller = EVERYONE
     ) -> tuple[list[Job], int]:
         """The caller's, newest first, all or those of one status, and how many of these there are."""
         with self._changed:
-            wanted = [job for job in self._jobs.values() if caller.may_see(job) and status in (None, job.status)]
+            mine = [job for job in self._jobs.values() if caller.may_see(job)]
+            wanted = [job for job in mine if status is None or self.status(job) is status]
         newest = sorted(wanted, key=lambda job: job.created_at, reverse=True)
         return newest[offset : offset + limit], len(newest)
 
     def counts(self) -> dict[JobStatus, int]:
         """How many jobs are in each state."""
         with self._changed:
-            statuses = [job.status for job in self._jobs.values()]
+            statuses = [self.status(job) for job in self._jobs.values()]
         return {status: statuses.count(status) for status in JobStatus}
 
     def names_shape(self, key: str) -> bool:
@@ -133,7 +249,7 @@ class Jobs:
 
     def all_active(self) -> list[Job]:
         """Those that wait or run."""
-        return [job for job in self._jobs.values() if job.active]
+        return [job for job in self._jobs.values() if job.status in ACTIVE]
 
     def is_gone(self, job: Job) -> bool:
         """A job cancelled more than a minute ago."""
@@ -141,14 +257,14 @@ class Jobs:
 
     # ── changing: the caller holds `changed` wherever it decides by what it has seen ────────────────────────────────
 
-    def add(self, job: Job) -> list[Job]:
-        """Keep a new job; those that are too many now, for the caller to forget."""
+    def add(self, job: Job, uploads: dict[str, bytes]) -> list[Job]:
+        """Keep a new job with its pictures, by name; those that are too many now, for the caller to forget."""
+        self._files.save_job(job.id, uploads, dump_record(job))
         with self._changed:
             self._jobs[job.id] = job
-            self.save(job)
             if len(self._jobs) <= KEEP_JOBS:
                 return []
-            settled = (job for job in self._jobs.values() if not job.active)
+            settled = (job for job in self._jobs.values() if job.status not in ACTIVE)
             return sorted(settled, key=lambda job: job.created_at)[: len(self._jobs) - KEEP_JOBS]
 
     def remove(self, job: Job) -> bool:
@@ -156,19 +272,29 @@ class Jobs:
         with self._changed:
             return self._jobs.pop(job.id, None) is not None
 
-    def begin(self, job: Job, wishes: Wishes, ticket: Ticket | None) -> None:
-        """It waits for its run, or (without a ticket) is being answered at once; JobBusyError."""
-        if job.active:
+    def begin(self, job: Job, wishes: Wishes, ticket: Ticket | None = None) -> int:
+        """It waits for its run, or (without a ticket) is being answered at once. The attempt; JobBusyError."""
+        if job.status in ACTIVE:
             raise JobBusyError
         job.wishes, job.status, job.ticket = wishes, JobStatus.QUEUED, ticket
         job.attempt += 1
         job.failure = job.started_at = job.finished_at = None
-        self._touch(job)
+        if ticket is None or ticket.run.started is not None:
+            job.status, job.started_at = JobStatus.INITIALIZING, self._clock()
+        job.version += 1
+        self._changed.notify_all()
+        return job.attempt
 
-    def started(self, job: Job) -> None:
-        """A worker has taken it."""
-        job.status, job.started_at = JobStatus.INITIALIZING, self._clock()
-        self._touch(job)
+    def holders(self, tickets: list[Ticket]) -> list[Job]:
+        """The jobs that hold these tickets."""
+        jobs = ((ticket, self._jobs.get(ticket.request.job_id)) for ticket in tickets)
+        return [job for ticket, job in jobs if job is not None and job.ticket is ticket]
+
+    def started(self, tickets: list[Ticket]) -> None:
+        """A worker has taken the run of these tickets."""
+        for job in self.holders(tickets):
+            job.status, job.started_at = JobStatus.INITIALIZING, self._clock()
+            self._touch(job)
 
     def settle(self, job: Job, status: JobStatus, **facts: Any) -> None:
         """It is over."""
@@ -177,7 +303,8 @@ class Jobs:
         for name, value in facts.items():
             setattr(job, name, value)
         job.version += run_version
-        self._touch(job)
+        job.version += 1
+        self._changed.notify_all()
         self.save(job)
 
     def changed(self, job: Job) -> None:
@@ -192,15 +319,15 @@ class Jobs:
     def save(self, job: Job) -> None:
         """A record is a few hundred bytes: written under the lock, so that records never overtake each other."""
         try:
-            self._files.save_record(job.id, records.dump(job))
+            self._files.save_record(job.id, dump_record(job))
         except OSError as error:
             log.error("the record of job %s could not be written: %s", job.id, error)
 
     # ── waiting ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def version(self, job: Job) -> int:
-        """Grows with every change of the job or of its run, until the server stops."""
-        return job.version + (job.ticket.run.version if job.ticket else 0)
+    def status(self, job: Job) -> JobStatus:
+        """Its status at this instant: a run that has told of a stage is being processed."""
+        return JobStatus.PROCESSING if job.ticket and job.ticket.run.stage else job.status
 
     def wait(
         self,
@@ -211,25 +338,26 @@ class Jobs:
         final: bool = False,
         since: int | None = None,
     ) -> None:
-        """Return when the job changes (or, with `final`, settles), the time is up, or the client has gone.
+        """Return when the job has changed (or, with `final`, settled), the time is up, or the client has gone.
 
-        `since`: the version that the client has seen; without it a change just before the call goes unnoticed.
+        `since`: the version that the client has seen; without it a change just before the call goes unnoticed. Stages
+        follow each other within milliseconds: a change is told after a breath, unless it is the last.
         """
-        deadline = time.monotonic() + seconds
+        now = time.monotonic()
+        deadline, breath = now + seconds, now + min(BREATH_SECONDS, seconds)
         with self._changed:
             if self._waiters >= MAX_WAITERS:
                 return
             self._waiters += 1
-            seen = self.version(job) if since is None else since
+            seen = _version(job) if since is None else since
             try:
-                while (
-                    job.status not in FINAL
-                    and (final or self.version(job) == seen)
-                    and not self._stopped
-                    and (left := deadline - time.monotonic()) > 0
-                    and not gone()
-                ):
-                    self._changed.wait(min(left, 1.0))
+                while job.status not in FINAL and not self._stopped and now < deadline:
+                    if not final and _version(job) != seen and now >= breath:
+                        break
+                    until = deadline if final or now >= breath else breath
+                    if not self._changed.wait(min(until - now, 1.0)) and gone():
+                        break
+                    now = time.monotonic()
             finally:
                 self._waiters -= 1
 
@@ -238,6 +366,10 @@ class Jobs:
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+
+
+def _version(job: Job) -> int:
+    return job.version + (job.ticket.run.version if job.ticket else 0)
 
 
 def unexpected(error: Exception) -> Failure:

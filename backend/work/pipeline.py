@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -29,16 +30,19 @@ from mesh.formats import FORMATS
 from mesh.mesh import Mesh
 from mesh.report import measure
 from mesh.writers import export
-from models.base import Cancelled, Model, Progress, ShapeOptions
+from models.base import Cancelled, Model, ShapeOptions
 from picture import cutout
-from picture.decode import Picture, Pixels, decode
+from picture.decode import Picture, Pixels, check_not_empty, decode, hidden_share, is_cut_out
 from store.files import Files
 from store.results import Results
 from work.plan import Plan, cutout_key, file_key
-from work.request import Made, Outcome, Request, Wishes
+from work.request import Made, Outcome, Reporter, Request, Silence, Wishes
 
 _MODEL_SHARE = (0.15, 0.85)
 """Where the model's own progress lies in that of the whole run."""
+
+_BOOKED: Any = {"cost_of": attrgetter("own_seconds"), "size_of": attrgetter("size_mb")}
+"""How the cache books what a step made."""
 
 _cutting = threading.BoundedSemaphore(2)
 """A picture of 50 megapixels takes some 400 MB while its object is looked for."""
@@ -63,14 +67,19 @@ class Pipeline:
 
     def known(self, plan: Plan, wishes: Wishes) -> Outcome | None:
         """The answer without the model, converted if need be; None when a shape has to be made."""
-        if plan.file not in self._results and plan.shape not in self._results:
+        started = time.perf_counter()
+        if (file := self._results.find(plan.file)) is not None:
+            total = time.perf_counter() - started
+            saved = round(max(0.0, sum(file.seconds.values()) - total), 4)
+            return Outcome(file, plan.file, plan.shape, True, {"total": round(total, 4)}, saved)
+        if plan.shape not in self._results:
             return None
         try:
             return self._outcome(plan.shape, plan.file, wishes, lambda: self._cached_shape(plan.shape))
         except ShapeLostError:  # evicted since the look above
             return None
 
-    def make(self, request: Request, plan: Plan, model: Model, progress: Progress, cancelled: Cancelled) -> Outcome:
+    def make(self, request: Request, plan: Plan, model: Model, progress: Reporter, cancelled: Cancelled) -> Outcome:
         """Make what is missing; OrfeasError for what a user must know, GenerationCancelledError."""
         while True:
             run = _Run(self._results, self._files, self._max_pixels, request, progress, cancelled)
@@ -88,7 +97,7 @@ class Pipeline:
     def mask(self, request: Request) -> bytes:
         """What of the front picture is taken for the object: an 8-bit grey PNG of the picture's size."""
         with known_failures(), _cutting:
-            run = _Run(self._results, self._files, self._max_pixels, request, _no_progress, lambda: False)
+            run = _Run(self._results, self._files, self._max_pixels, request, Silence(), lambda: False)
             found = run.found_mask("front", cutout_key(request, "front"))
             return cutout.mask_png(run.cut_out("front")[..., 3]) if found is None else found.data
 
@@ -100,16 +109,14 @@ class Pipeline:
         def file() -> Made:
             packed = shape()
             if run:
-                run.step(_MODEL_SHARE[1], "export")
+                run.progress(_MODEL_SHARE[1], "export")
             with _timed(timings, "export"):
                 data, report = make_file(Mesh.from_bytes(packed.data), wishes)
             own = timings["export"]
-            return Made(data, {**packed.seconds, "export": own}, own, report)
+            return _made(data, {**packed.seconds, "export": own}, own, report)
 
         with known_failures():
-            made = self._look(key) if key in self._results else None
-            if made is None:
-                made = self._results.get_or_compute(key, file, cost_of=_own_seconds)
+            made = self._results.get_or_compute(key, file, **_BOOKED)
         total = time.perf_counter() - started
         cached = "shape" not in timings
         saved = max(0.0, sum(made.seconds.values()) - total) if cached else 0.0
@@ -127,7 +134,7 @@ class Pipeline:
             data = self._files.shape(key)
             if data is None:
                 raise ShapeLostError
-            shape = Made(data, {}, 0.0)
+            shape = _made(data, {}, 0.0)
             self._keep(key, shape, shape.size_mb)
         return shape
 
@@ -141,17 +148,18 @@ class _Run:
         files: Files,
         max_pixels: int,
         request: Request,
-        progress: Progress,
+        progress: Reporter,
         cancelled: Cancelled,
     ) -> None:
         self._results, self._files, self._max_pixels = results, files, max_pixels
-        self._request, self._progress, self._cancelled = request, progress, cancelled
+        self._request, self.progress, self._cancelled = request, progress, cancelled
         self._decoded: dict[str, Picture] = {}
         self.timings: dict[str, float] = {}
 
     def shape(self, plan: Plan, model: Model) -> Made:
         """The shape, made if it is not known."""
-        return self._results.get_or_compute(plan.shape, lambda: self._make_shape(plan, model), cost_of=_own_seconds)
+        made: Made = self._results.get_or_compute(plan.shape, lambda: self._make_shape(plan, model), **_BOOKED)
+        return made
 
     def found_mask(self, view: str, key: str) -> Made | None:
         """The object that was looked for in a picture; None where a mask is given, by the user or by the file."""
@@ -159,19 +167,20 @@ class _Run:
             return None
         hidden, background = self._request.pictures[view].hidden, self._request.wishes.remove_background
         if hidden is None:
-            hidden = cutout.hidden_share(self._picture(view).rgba)
-        if cutout.is_cut_out(hidden, background):
+            hidden = hidden_share(self._picture(view).rgba)
+        if is_cut_out(hidden, background):
             return None
 
         def find() -> Made:
-            self.step(0.03, "foreground")
+            self.progress(0.03, "foreground")
             with _timed(self.timings, "cutout"):
                 alpha = cutout.foreground(self._picture(view).rgba, background)[..., 3]
                 png = cutout.mask_png(alpha)
             own = self.timings["cutout"]
-            return Made(png, {"cutout": own}, own)
+            return _made(png, {"cutout": own}, own)
 
-        return self._results.get_or_compute(key, find, cost_of=_own_seconds)
+        found: Made = self._results.get_or_compute(key, find, **_BOOKED)
+        return found
 
     def cut_out(self, view: str, found: Made | None = None) -> Pixels:
         """(H,W,4) the picture with the object's mask as alpha."""
@@ -180,34 +189,24 @@ class _Run:
             return cutout.with_mask(rgba, cutout.read_mask(found.data))
         if view == "front" and self._request.mask is not None:
             return cutout.with_mask(rgba, self._own_mask(self._request.mask))
-        cutout.check_not_empty(rgba, self._request.wishes.remove_background)
+        check_not_empty(rgba, self._request.wishes.remove_background)
         return rgba
-
-    def step(self, fraction: float, stage: str) -> None:
-        """Tell how far it is; GenerationCancelledError."""
-        if self._cancelled():
-            raise GenerationCancelledError
-        self._progress(fraction, stage)
 
     def _make_shape(self, plan: Plan, model: Model) -> Made:
         low, high = _MODEL_SHARE
-        self.step(0.0, "decode")
+        self.progress(0.0, "decode")
         masks = {view: self.found_mask(view, key) for view, key in plan.cutouts.items()}
         with _timed(self.timings, "shape"):
             pictures = {view: self.cut_out(view, found) for view, found in masks.items()}
             front, wishes = pictures.pop("front", None), self._request.wishes
-            self.step(low, "shape")
-            mesh = model.generate(
-                front,
-                ShapeOptions(wishes.quality, wishes.seed, wishes.prompt, pictures),
-                lambda fraction, stage: self.step(low + (high - low) * fraction, stage),
-                self._cancelled,
-            )
+            self.progress(low, "shape")
+            options = ShapeOptions(wishes.quality, wishes.seed, wishes.prompt, pictures)
+            mesh = model.generate(front, options, self.progress.within(low, high), self._cancelled)
             data = mesh.to_bytes()
             self._files.save_shape(plan.shape, data)
         own = self.timings["shape"]
         looked_for = sum(found.own_seconds for found in masks.values() if found)
-        return Made(data, {"cutout": looked_for, "shape": own} if looked_for else {"shape": own}, own)
+        return _made(data, {"cutout": looked_for, "shape": own} if looked_for else {"shape": own}, own)
 
     def _picture(self, view: str) -> Picture:
         if view not in self._decoded:
@@ -246,12 +245,8 @@ def _unit_scaled(mesh: Mesh) -> Mesh:
     return replace(mesh, vertices=vertices.astype(np.float32))
 
 
-def _own_seconds(made: Made) -> float:
-    return made.own_seconds
-
-
-def _no_progress(fraction: float, stage: str) -> None:
-    pass
+def _made(data: bytes, seconds: dict[str, float], own: float, report: dict[str, Any] | None = None) -> Made:
+    return Made(data, seconds, own, len(data) / 1e6, report)
 
 
 @contextlib.contextmanager

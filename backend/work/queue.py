@@ -14,12 +14,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from errors import GenerationCancelledError, OrfeasError, QueueFullError, StoppedError
 from work.plan import Plan
-from work.request import Outcome, Request
+from work.request import Outcome, Reporter, Request
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +59,30 @@ class _Lane:
     workers: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _RunReporter:
+    run: Run
+    changed: threading.Condition
+    low: float = 0.0
+    high: float = 0.99
+
+    def __call__(self, fraction: float, stage: str) -> None:
+        if self.run.cancelled.is_set():
+            raise GenerationCancelledError
+        with self.changed:
+            at = self.low + (self.high - self.low) * min(max(fraction, 0.0), 1.0)
+            self.run.progress, self.run.stage = max(self.run.progress, at), stage
+            self.run.version += 1
+            self.changed.notify_all()
+
+    def within(self, low: float, high: float) -> Reporter:
+        return replace(self, low=low, high=high)
+
+
 class Office(Protocol):
     """Who owns the requests: does the work, and hears of its begin and end under no lock of the queue's own."""
 
-    def execute(self, run: Run) -> Outcome:
+    def execute(self, run: Run, reporter: Reporter) -> Outcome:
         """Do the work of a run."""
 
     def started(self, run: Run) -> None:
@@ -73,17 +93,20 @@ class Office(Protocol):
 
 
 class Queue:
-    """Owns every run and worker thread. `changed` is the lock and condition that it shares with the jobs."""
+    """Owns every run and worker thread. It shares its lock with the jobs; `changed` tells those who wait for a job."""
 
     def __init__(
         self,
         office: Office,
+        lock: threading.RLock,
         changed: threading.Condition,
         *,
         max_queued: int,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._office, self._changed = office, changed
+        self._ready = threading.Condition(lock)
+        """Of workers: there is a run, or a slot, to be had."""
         self._max_queued, self._monotonic = max_queued, monotonic
         self._lanes: dict[str, _Lane] = {}
         self._threads: list[threading.Thread] = []
@@ -110,7 +133,7 @@ class Queue:
                 self.coalesced += 1
             ticket = Ticket(request, run)
             run.tickets.append(ticket)
-            self._changed.notify_all()
+            self._ready.notify_all()
             return ticket
 
     def _under_way(self, key: str) -> Run | None:
@@ -143,13 +166,13 @@ class Queue:
                 run.key = None
                 with contextlib.suppress(ValueError):
                     self._lanes[run.lane].waiting.remove(run)
-                self._changed.notify_all()
+                self._ready.notify_all()
 
     def stop(self) -> None:
         """Refuse new runs; idle workers end."""
         with self._changed:
             self._stopped = True
-            self._changed.notify_all()
+            self._ready.notify_all()
 
     def join(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for the workers."""
@@ -162,7 +185,7 @@ class Queue:
     def _work(self, lane: _Lane) -> None:
         while (run := self._next(lane)) is not None:
             try:
-                result: Outcome | Exception = self._office.execute(run)
+                result: Outcome | Exception = self._office.execute(run, _RunReporter(run, self._changed))
             except (GenerationCancelledError, OrfeasError) as error:
                 result = error
             except BaseException as error:  # a fault in one run must never take the worker with it
@@ -172,14 +195,13 @@ class Queue:
 
     def _next(self, lane: _Lane) -> Run | None:
         with self._changed:
-            self._changed.wait_for(lambda: lane.waiting or self._stopped)
+            self._ready.wait_for(lambda: lane.waiting or self._stopped)
             if self._stopped:
                 return None
             run = lane.waiting.popleft()
             lane.running.append(run)
             run.started = self._monotonic()
             self._office.started(run)
-            self._changed.notify_all()
             return run
 
     def _end(self, lane: _Lane, run: Run, result: Outcome | Exception) -> None:
@@ -190,21 +212,11 @@ class Queue:
                 self.remember(run.kind, self._monotonic() - run.started)
         self._office.ended(tickets, result)
 
-    def report(self, run: Run, fraction: float, stage: str) -> None:
-        """A run's progress, from 0 to 1, and the stage that begins."""
-        with self._changed:
-            run.progress, run.stage = max(run.progress, min(fraction, 0.99)), stage
-            run.version += 1
-            self._changed.notify_all()
-
     @contextlib.contextmanager
-    def slot(self, run: Run, name: str | None) -> Iterator[None]:
-        """Hold the one slot of that name (None: there is no need of one); GenerationCancelledError while it waits."""
-        if name is None:
-            yield
-            return
+    def slot(self, run: Run, name: str) -> Iterator[None]:
+        """Hold the one slot of that name; GenerationCancelledError when everybody leaves while it waits for it."""
         with self._changed:
-            self._changed.wait_for(lambda: name not in self._slots or run.cancelled.is_set())
+            self._ready.wait_for(lambda: name not in self._slots or run.cancelled.is_set())
             if run.cancelled.is_set():
                 raise GenerationCancelledError
             self._slots.add(name)
@@ -213,7 +225,7 @@ class Queue:
         finally:
             with self._changed:
                 self._slots.discard(name)
-                self._changed.notify_all()
+                self._ready.notify_all()
 
     # ── knowing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -223,18 +235,17 @@ class Queue:
             lanes = self._lanes.values()
             return sum(len(lane.running) for lane in lanes), sum(len(lane.waiting) for lane in lanes)
 
-    def position(self, run: Run) -> int:
-        """1 is next in its lane, 0 is not waiting."""
-        waiting = self._lanes[run.lane].waiting
-        return waiting.index(run) + 1 if run in waiting else 0
+    def place(self, run: Run) -> tuple[int, float | None]:
+        """Where the run stands in its lane (1 is next, 0 is not waiting), and the seconds until it is done.
 
-    def eta(self, run: Run, position: int) -> float | None:
-        """Median time of past runs of the kind, less what has passed, after what stands before it in its lane."""
+        The median time of past runs of each kind, less what has passed; None while a kind before it was never run.
+        """
         lane = self._lanes[run.lane]
+        position = lane.waiting.index(run) + 1 if run in lane.waiting else 0
         before = [*lane.running, *list(lane.waiting)[:position]] if position else [run]
         lefts = [self._time_left(each) for each in before]
         known = [left for left in lefts if left is not None]
-        return round(sum(known) / max(lane.workers, 1), 2) if len(known) == len(lefts) else None
+        return position, round(sum(known) / max(lane.workers, 1), 2) if len(known) == len(lefts) else None
 
     def _time_left(self, run: Run) -> float | None:
         past = self._past.get(run.kind)

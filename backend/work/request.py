@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from mesh.formats import Dimensions, Fit
 from picture import Background
@@ -79,13 +79,10 @@ class Made:
     """What each step on the way here took, by its name; a step whose time is not known is not there."""
     own_seconds: float
     """What the last of them took: what the cache saves by keeping this, as long as it keeps the others."""
+    size_mb: float
+    """What it holds, in MB (10^6 bytes); a few numbers are noise beside the bytes."""
     report: Mapping[str, Any] | None = None
     """What was measured on a file."""
-
-    @property
-    def size_mb(self) -> float:
-        """What it holds, in MB (10^6 bytes); a few numbers are noise beside the bytes."""
-        return len(self.data) / 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +96,24 @@ class Outcome:
     """Whether the shape was there already."""
     timings: Mapping[str, float]
     seconds_saved: float
+
+
+class Reporter(Protocol):
+    """Hears of a run's progress; it may raise GenerationCancelledError."""
+
+    def __call__(self, fraction: float, stage: str) -> None:
+        """A stage begins, at that fraction of the whole, from 0 to 1."""
+
+    def within(self, low: float, high: float) -> Reporter:
+        """One whose 0 to 1 lie between these two of the whole."""
+
+
+class Silence:
+    """A `Reporter` for work that nobody watches."""
+
+    def __call__(self, fraction: float, stage: str) -> None:
+        """Tell nobody."""
+
+    def within(self, low: float, high: float) -> Reporter:
+        """Itself."""
+        return self

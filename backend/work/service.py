@@ -6,6 +6,7 @@ import hashlib
 import io
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -28,14 +29,13 @@ from mesh.formats import FORMATS
 from models.shelf import Known, Shelf
 from store.files import Files
 from store.results import Results
-from work.jobs import Caller, Job, Jobs, unexpected
-from work.plan import plan
+from work.jobs import ACTIVE, Caller, Delivery, Failure, Job, Jobs, JobStatus, unexpected
+from work.plan import Plan, plan
 from work.queue import Queue, Run, Ticket
-from work.records import Delivery, Failure, JobStatus
-from work.request import Outcome, Picture, Request, Wishes
+from work.request import Outcome, Picture, Reporter, Request, Wishes
 
 if TYPE_CHECKING:  # with numpy and Pillow, which the start does not wait for
-    from picture.facts import Facts
+    from picture.decode import Facts
     from work.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
@@ -107,9 +107,10 @@ class Service:
     ) -> None:
         self.shelf, self.results, self.files, self.limits = shelf, results, files, limits
         self._look, self._keep, self._timed = look, keep, timed
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
         self.jobs = Jobs(files, self._changed)
-        self.queue = Queue(self, self._changed, max_queued=limits.max_queued)
+        self.queue = Queue(self, lock, self._changed, max_queued=limits.max_queued)
         self._pipeline: Pipeline | None = None
         # The same bytes again need no decoding: only what is known of the picture is kept, about 1 kB each.
         self._facts = LRUCache(max_size=1000, max_memory_mb=4.0)
@@ -117,7 +118,7 @@ class Service:
 
     def _restore(self) -> None:
         for job in self.jobs.restore():
-            if job.active:
+            if job.status in ACTIVE:
                 with self._changed:
                     self._settle(job, StoppedError(STOPPED))
             elif job.delivery and not job.delivery.cached and job.started_at and job.finished_at:
@@ -139,19 +140,18 @@ class Service:
         self, data: bytes, filename: str, caller: Caller, *, job: Job | None = None, view: str = "front"
     ) -> Job:
         """Check a picture and keep it, as a new job or as a further view of one; RequestError, PictureError."""
-        if job is None and view != "front":
-            raise bad_field("job_id", f"is missing: the {view} belongs to the job of a front picture")
-        checked = self._checked(data, filename, view)
-        return self._new_job({view: checked}, caller) if job is None else self._add_view(job, view, checked)
+        if job is None:
+            return self.receive_all({view: (data, filename)}, caller)
+        return self._add_view(job, view, self._checked(data, filename, view))
 
     def receive_all(self, pictures: dict[str, tuple[bytes, str]], caller: Caller) -> Job:
-        """Several pictures of one object, by view, with their file names: all are checked, then all are kept."""
+        """Pictures of one object, by view, with their file names, as a new job: all are checked, then all are kept."""
         if "front" not in pictures:
-            raise bad_field("front", "is missing: other sides need a front picture beside them")
+            raise bad_field("front", "is missing: other sides need a front picture beside them, or the job_id of one")
         return self._new_job({view: self._checked(*sent, view) for view, sent in pictures.items()}, caller)
 
     def _checked(self, data: bytes, filename: str, view: str) -> _Checked:
-        from picture.facts import facts
+        from picture.decode import facts
 
         field = "image" if view == "front" else view
         if not data:
@@ -166,20 +166,19 @@ class Service:
     def _new_job(self, checked: dict[str, _Checked], caller: Caller) -> Job:
         job_id = str(uuid.uuid4())
         pictures = {view: each.picture(job_id, view) for view, each in checked.items()}
-        for view, each in checked.items():
-            self.files.save(self.files.upload(pictures[view].name), each.data)
-        return self._added(Job(id=job_id, owner=caller.owner, created_at=self.jobs.now(), pictures=pictures))
+        job = Job(id=job_id, owner=caller.owner, created_at=time.time(), pictures=pictures)
+        self._keep_job(job, {pictures[view].name: each.data for view, each in checked.items()})
+        return job
 
-    def _added(self, job: Job) -> Job:
-        for old in self.jobs.add(job):
+    def _keep_job(self, job: Job, uploads: dict[str, bytes]) -> None:
+        for old in self.jobs.add(job, uploads):
             with suppress(JobBusyError):  # started since
                 self.forget(old)
-        return job
 
     def _add_view(self, job: Job, view: str, checked: _Checked) -> Job:
         picture = checked.picture(job.id, view)
         with self._changed:
-            self._check_idle(job)
+            _check_idle(job)
             self.files.save(self.files.upload(picture.name), checked.data)
             before = job.pictures.get(view)
             job.pictures = {**job.pictures, view: picture}
@@ -199,7 +198,9 @@ class Service:
                 "prompt",
                 f"the model {known.id} needs a picture: upload one first, or send it as the form field image",
             )
-        return self._added(Job(id=str(uuid.uuid4()), owner=caller.owner, created_at=self.jobs.now(), pictures={}))
+        job = Job(id=str(uuid.uuid4()), owner=caller.owner, created_at=time.time(), pictures={})
+        self._keep_job(job, {})
+        return job
 
     def set_mask(self, job: Job, data: bytes | None) -> None:
         """Use the user's mask of the front from now on, or none; not while the job waits or runs.
@@ -208,7 +209,7 @@ class Service:
         """
         digest, png = (None, b"") if data is None else self._checked_mask(job, data)
         with self._changed:
-            self._check_idle(job)
+            _check_idle(job)
             self.files.save_mask(job.id, digest, png)
             job.mask = digest
             self.jobs.changed(job)
@@ -236,116 +237,75 @@ class Service:
 
     # ── making ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def request(self, job: Job, wishes: Wishes, model: str) -> Request:
-        """The job's pictures and mask as they are now, with those wishes."""
-        return Request(job.id, job.pictures, job.mask, wishes, model)
-
     def make(self, job: Job, wishes: Wishes) -> None:
         """Answer from the cache, or queue the job.
 
         JobBusyError, EmptyImageError, RequestError for a wish that cannot be met, UnavailableError.
         """
-        known = self.shelf.chosen(wishes.model)
+        pipeline, known = self.pipeline, self.shelf.chosen(wishes.model)
         with self._changed:
-            self._check_idle(job)
-            request = self.request(job, wishes, known.id)
-        self._check_possible(request, known)
+            if job.status in ACTIVE:
+                raise JobBusyError
+            request = Request(job.id, job.pictures, job.mask, wishes, known.id)
+        front = request.pictures.get("front")
+        if front is None or (request.mask is None and wishes.remove_background in front.empty):
+            _check_possible(request, known)
         keys = plan(request, known.revision, known.reads) if known.revision else None
-        if keys and (outcome := self.pipeline.known(keys, wishes)) is not None:
+        if keys is not None and (outcome := pipeline.known(keys, wishes)) is not None:
             with self._changed:
-                self.jobs.begin(job, wishes, None)
-                self.jobs.started(job)
-                attempt = job.attempt
+                attempt = self.jobs.begin(job, wishes)
             self._deliver(job, attempt, outcome, known)
-            return
+        else:
+            self._enqueue(job, request, keys, known)
+
+    def _enqueue(self, job: Job, request: Request, keys: Plan | None, known: Known) -> None:
         with self._changed:
-            self._check_idle(job)
+            if job.status in ACTIVE:
+                raise JobBusyError
             key = keys.file if keys and self.results.enabled else None
             ticket = self.queue.submit(request, keys, key, self.limits.workers if known.thread_safe else 1)
-            self.jobs.begin(job, wishes, ticket)
-            if ticket.run.started is not None:
-                self.jobs.started(job)
-            if ticket.run.stage:
-                job.status = JobStatus.PROCESSING
+            self.jobs.begin(job, request.wishes, ticket)
             self.jobs.save(job)
-
-    def _check_idle(self, job: Job) -> None:
-        if job.active:
-            raise JobBusyError
-
-    def _check_possible(self, request: Request, known: Known) -> None:
-        front = request.pictures.get("front")
-        if front is None:
-            if request.pictures or known.needs_image:
-                raise bad_field("front", "is missing: the model needs a picture of the front")
-            if not request.wishes.prompt:
-                raise bad_field("prompt", "is missing: there is no picture either")
-        elif not request.mask and (reason := front.empty.get(request.wishes.remove_background)):
-            raise EmptyImageError(reason, {"image": reason})
 
     # ── the queue's office ───────────────────────────────────────────────────────────────────────────────────────
 
-    def execute(self, run: Run) -> Outcome:
+    def execute(self, run: Run, reporter: Reporter) -> Outcome:
         """Do the work of a run, from the inputs of whichever of its requests still has them."""
-        tried: set[str] = set()
-        with self.shelf.use(run.lane) as model, self.queue.slot(run, _slot(model.device)), self._timed(model.id):
-            while True:
-                request = self._next_request(run, tried)
+        tried, lost = set[str](), None
+        with self.shelf.use(run.lane) as model, self._timed(model.id), self._slot(run, model.device):
+            while (request := self._untried(run, tried)) is not None:
                 tried.add(request.job_id)
                 keys = run.plan
                 if keys is None or keys.revision != model.revision:
                     keys = plan(request, model.revision, model.reads)
                 try:
-                    return self.pipeline.make(
-                        request,
-                        keys,
-                        model,
-                        lambda fraction, stage: self._progress(run, fraction, stage),
-                        run.cancelled.is_set,
-                    )
-                except UploadLostError:
-                    # The job was deleted; another one may have brought the same picture.
-                    if self._untried(run, tried) is None:
-                        raise
+                    return self.pipeline.make(request, keys, model, reporter, run.cancelled.is_set)
+                except UploadLostError as error:  # its job was deleted; another one may have brought the same picture
+                    lost = error
+            raise lost or UploadLostError
+
+    def _slot(self, run: Run, device: str) -> AbstractContextManager[None]:
+        """Models on one GPU share its slot; the processor has room for all."""
+        return nullcontext() if device == "cpu" else self.queue.slot(run, device)
 
     def _untried(self, run: Run, tried: set[str]) -> Request | None:
         with self._changed:
             return next((ticket.request for ticket in run.tickets if ticket.request.job_id not in tried), None)
 
-    def _next_request(self, run: Run, tried: set[str]) -> Request:
-        request = self._untried(run, tried)
-        if request is None:
-            raise UploadLostError
-        return request
-
-    def _progress(self, run: Run, fraction: float, stage: str) -> None:
-        with self._changed:
-            first = not run.stage
-            self.queue.report(run, fraction, stage)
-            if first:
-                for job in self._holders(run.tickets):
-                    job.status = JobStatus.PROCESSING
-
     def started(self, run: Run) -> None:
         """A worker has taken the run."""
-        for job in self._holders(run.tickets):
-            self.jobs.started(job)
+        self.jobs.started(run.tickets)
 
     def ended(self, tickets: list[Ticket], result: Outcome | Exception) -> None:
         """Deliver the result, or say why there is none, to all who still wait for it."""
         with self._changed:
-            waiting = [(job, job.attempt) for job in self._holders(tickets)]
+            waiting = [(job, job.attempt) for job in self.jobs.holders(tickets)]
             if not isinstance(result, Outcome):
                 for job, _ in waiting:
                     self._settle(job, result)
                 return
         for job, attempt in waiting:
             self._deliver(job, attempt, result, self.shelf.known(tickets[0].request.model))
-
-    def _holders(self, tickets: list[Ticket]) -> list[Job]:
-        """The jobs that hold these tickets; with the lock held."""
-        jobs = ((ticket, self.jobs.find(ticket.request.job_id)) for ticket in tickets)
-        return [job for ticket, job in jobs if job is not None and job.ticket is ticket]
 
     def _settle(self, job: Job, error: Exception) -> None:
         failure = (
@@ -378,7 +338,7 @@ class Service:
         else:
             status, facts = JobStatus.COMPLETED, {"delivery": delivery}
         with self._changed:
-            if job.active and job.attempt == attempt:
+            if job.status in ACTIVE and job.attempt == attempt:
                 self.jobs.settle(job, status, **facts)
                 # The last job of the shape may have been forgotten meanwhile; this one may want another format of it.
                 if not self.files.has_shape(outcome.shape_key) and (shape := self.results.peek(outcome.shape_key)):
@@ -390,15 +350,16 @@ class Service:
         """The job and its run at one instant."""
         with self._changed:
             run = job.ticket.run if job.ticket else None
-            position = self.queue.position(run) if run else 0
+            position, eta = self.queue.place(run) if run else (0, None)
+            working = run is not None and bool(run.stage)
             return View(
                 job=job,
-                version=self.jobs.version(job),
-                status=job.status,
+                version=job.version + (run.version if run else 0),
+                status=JobStatus.PROCESSING if working else job.status,
                 progress=100 if job.status is JobStatus.COMPLETED else int(100 * run.progress) if run else 0,
                 step=run.stage if run is not None and run.stage else job.status.value,
                 queue_position=position,
-                eta_seconds=self.queue.eta(run, position) if run else None,
+                eta_seconds=eta,
                 wishes=job.wishes,
                 delivery=job.delivery,
                 failure=job.failure,
@@ -409,7 +370,7 @@ class Service:
     def cancel(self, job: Job) -> bool:
         """Stop an active job; False when it is not active."""
         with self._changed:
-            if not job.active:
+            if job.status not in ACTIVE:
                 return False
             if job.ticket is not None:
                 self.queue.leave(job.ticket)
@@ -419,7 +380,7 @@ class Service:
     def forget(self, job: Job) -> None:
         """Drop a job that is not active, with its files; JobBusyError."""
         with self._changed:
-            self._check_idle(job)
+            _check_idle(job)
             if not self.jobs.remove(job):
                 return
             if job.delivery and not self.jobs.names_shape(job.delivery.shape_key):
@@ -454,7 +415,7 @@ class Service:
     def mask(self, job: Job, wishes: Wishes) -> bytes:
         """What of the job's front picture is taken for the object: an 8-bit grey PNG of the picture's size."""
         self._front(job)
-        return self.pipeline.mask(self.request(job, wishes, ""))
+        return self.pipeline.mask(Request(job.id, job.pictures, job.mask, wishes, ""))
 
     def _front(self, job: Job) -> Picture:
         if "front" not in job.pictures:
@@ -473,6 +434,18 @@ class Service:
         self.queue.join(timeout)
 
 
-def _slot(device: str) -> str | None:
-    """Models on one GPU share its slot; the processor has room for all."""
-    return None if device == "cpu" else device
+def _check_idle(job: Job) -> None:
+    if job.status in ACTIVE:
+        raise JobBusyError
+
+
+def _check_possible(request: Request, known: Known) -> None:
+    """Refuse what is seen at a glance to come to nothing."""
+    front = request.pictures.get("front")
+    if front is None:
+        if request.pictures or known.needs_image:
+            raise bad_field("front", "is missing: the model needs a picture of the front")
+        if not request.wishes.prompt:
+            raise bad_field("prompt", "is missing: there is no picture either")
+    elif request.mask is None and (reason := front.empty.get(request.wishes.remove_background)):
+        raise EmptyImageError(reason, {"image": reason})

@@ -192,7 +192,8 @@ class Resident:
         """`count` views of those that are here by now, lit."""
         self._follow()
         while len(self.places) < max(1, min(_ENOUGH, self.capacity, len(self.pool.files()))):
-            self.pool.wait()
+            if not self.pool.files():
+                self.pool.wait()
             self._follow()
         chosen = torch.randint(len(self.places) * SHARD, (count,), generator=self.random, device=self.random.device)
         return lit({name: field[chosen] for name, field in self.fields.items()}, self.random, size=size)

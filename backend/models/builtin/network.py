@@ -93,22 +93,23 @@ class DepthNetwork(nn.Module):
     def __init__(self, config: NetworkConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or NetworkConfig()
-        widths = config.widths
+        widths, levels = config.widths, list(zip(config.widths, config.blocks, strict=True))
 
         def level(number: int) -> nn.Sequential:
-            layers: list[nn.Module] = [Block(widths[number]) for _ in range(config.blocks[number])]
+            width, blocks = levels[number]
+            layers: list[nn.Module] = [Block(width) for _ in range(blocks)]
             if number in config.attention:
-                layers.append(Attention(widths[number], config.size // (PATCH << number)))
+                layers.append(Attention(width, config.size // (PATCH << number)))
             return nn.Sequential(*layers)
 
         self.stem = nn.Conv2d(PATCH**2 * 7, widths[0], 3, padding=1)
-        self.down = nn.ModuleList(level(number) for number in range(len(widths)))
+        self.down = nn.ModuleList(level(number) for number in range(len(levels)))
         self.pool = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         coarsest = config.size // (PATCH << len(widths) - 1)
         self.middle = nn.Sequential(Attention(widths[-1], coarsest), Block(widths[-1]))
         self.lift = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.join = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in widths[:-1])
-        self.up = nn.ModuleList(level(number) for number in range(len(widths) - 1))
+        self.up = nn.ModuleList(level(number) for number in range(len(levels) - 1))
         self.norm = nn.GroupNorm(8, widths[0])
         self.local = nn.Conv2d(widths[0], 2 * PATCH**2, 3, padding=1)
         self.whole = nn.Sequential(

@@ -19,8 +19,9 @@ import torch
 
 import checkpoint
 import render  # noqa: F401  (puts backend on the path)
-from models.builtin.network import DepthNetwork, NetworkConfig
+from models.builtin.network import DepthNetwork
 from models.builtin.weights import FOLDER, MANIFEST, WEIGHTS
+from train import sizes
 
 
 def main() -> None:
@@ -32,11 +33,12 @@ def main() -> None:
     options = parser.parse_args()
 
     saved = checkpoint.load(options.run)
-    network = DepthNetwork(NetworkConfig(size=saved["settings"]["size"]))
+    settings = dict(saved["settings"])
+    network = DepthNetwork(sizes(settings))
+    settings.pop("config", None)
     network.load_state_dict(saved["average"])
     tensors = {name: tensor.to(torch.float16).contiguous() for name, tensor in network.state_dict().items()}
     data = safetensors.torch.save(tensors)
-    settings = dict(saved["settings"])
     before = settings.pop("before", None)  # of the weights that it began from
     manifest = {
         "file": WEIGHTS,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,8 @@ import families  # noqa: E402
 import lighting  # noqa: E402
 import losses  # noqa: E402
 import melting  # noqa: E402
+import poses  # noqa: E402
+import raster  # noqa: E402
 import render  # noqa: E402
 import solids  # noqa: E402
 import train  # noqa: E402
@@ -537,7 +540,7 @@ def test_one_command_trains_resumes_and_exports(tmp_path, run, monkeypatch):
     manifest = json.loads((tmp_path / "weights" / "depth.json").read_text())
     assert manifest["training"]["step"] > 0
     assert manifest["training"]["before"]["sha256"] == load(FOLDER).sha256
-    assert manifest["bytes"] <= 16_000_000
+    assert manifest["bytes"] <= 60_000_000
     assert manifest["validation"].keys() >= {"made_err", "made_f"}
     assert load(tmp_path / "weights").sha256 == manifest["sha256"]
     assert {file.name for file in (tmp_path / "weights").iterdir()} == {"depth.safetensors", "depth.json"}
@@ -546,3 +549,61 @@ def test_one_command_trains_resumes_and_exports(tmp_path, run, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["export.py", "--run", str(run), "--to", str(tmp_path / "weights")])
     export.main()
     assert json.loads((tmp_path / "weights" / "depth.json").read_text())["validation"] == {}
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+class TestRaster:
+    """The GPU's renderer, as C++."""
+
+    def made(self, solids, rotations, crease=0.7, **changes):
+        shelf, at = raster.Shelf("cpu", 1), raster.places()
+        shelf.add(raster.packed([(solid, crease) for solid in solids]))
+        parameters = torch.zeros(len(solids), raster.FLOATS)
+        rotation = torch.from_numpy(np.stack(rotations)).flatten(1)
+        for name, value in {
+            "scale": 1,
+            "gain": 1,
+            "camera": CAMERA,
+            "crease": crease,
+            "rotation": rotation,
+            **changes,
+        }.items():
+            parameters[:, at[name]] = value.float() if isinstance(value, torch.Tensor) else value
+        sheets = torch.zeros((1, raster.SHEET, raster.SHEET, 4), dtype=torch.uint8)
+        rasteriser = raster.Rasteriser(len(solids), render.SIZE, "cpu")
+        return rasteriser.views(shelf.table, torch.arange(len(solids)), parameters, sheets)
+
+    def test_it_sees_what_rays_see(self, monkeypatch):
+        monkeypatch.setattr(render.patterns, "printed", lambda albedo, *_: albedo)
+        random = np.random.default_rng(5)
+        shapes = [families.make_shape(random) for _ in range(6)]
+        rotations = [render.pose(random) for _ in shapes]
+        found = self.made(shapes, rotations)
+        assert found.usable.all()
+        for i, (shape, rotation) in enumerate(zip(shapes, rotations, strict=True)):
+            view = render.render(render.surface(shape), rotation, random)
+            mine = {name: field[i].numpy() for name, field in found.views.items()}
+            for name in ("front", "back"):
+                np.testing.assert_array_equal(np.isnan(mine[name]), np.isnan(view[name]))
+                assert np.nanmax(np.abs(mine[name] - view[name])) < 0.01
+            assert np.abs(mine["mask"] - view["mask"]).mean() < 0.1
+            assert np.abs(mine["height"] - view["height"]).mean() < 0.002
+            inner = view["mask"] == 255
+            assert np.abs(mine["normal"] - view["normal"])[inner].mean() < 2
+            assert np.abs(mine["albedo"] - view["albedo"])[inner].mean() < 2
+
+    def test_a_shape_can_be_painted_and_stretched(self):
+        red = torch.tensor([1.0, 1, 0, 0, 1, 0, 0, 0, 0, 1])
+        ball = solids.ellipsoid((1, 1, 1), (0, 0, 1))
+        views = self.made([ball], [np.eye(3)], paint=red, scale=torch.tensor([1.0, 0.5, 1])).views
+        assert views["albedo"][0, 36, 36].tolist() == [255, 0, 0]
+        rows, columns = (np.flatnonzero((views["mask"][0] > 127).any(axis)) for axis in (1, 0))
+        assert np.ptp(columns) == pytest.approx(2 * np.ptp(rows), abs=4)
+
+    def test_up_is_the_objects_when_it_stands(self):
+        dice = poses.Dice(torch.Generator().manual_seed(1), 400)
+        rotation, up = poses.posed(dice)
+        torch.testing.assert_close(rotation @ rotation.movedim(1, 2), torch.eye(3).expand(400, 3, 3), atol=1e-5, rtol=0)
+        stands = ((rotation[:, :, 1] - up).norm(dim=1) < 1e-5).float().mean()
+        assert 0.75 < float(stands) < 0.92
+        assert (up[:, 2] > 0.1).float().mean() > 0.6  # seen from above

@@ -41,8 +41,13 @@ def main() -> None:
     what.add_argument("--from", type=Path, metavar="DIR", dest="exported", help="with weights in float16")
     parser.add_argument("--to", type=Path, default=FOLDER, metavar="DIR")
     parser.add_argument("--made-on", default=platform.processor() or platform.machine())
+    parser.add_argument("--credits", type=Path, metavar="FILE", help="one line for each source of meshes trained on")
     options = parser.parse_args()
+    if options.credits and not options.credits.is_file():
+        parser.error(f"there is no {options.credits}")
     network, about = trained(options.run, options.made_on) if options.run else exported(options.exported)
+    if options.credits:
+        about["credits"] = [line for line in options.credits.read_text(encoding="utf-8").splitlines() if line]
     tensors = packed(network.state_dict())
     data = safetensors.torch.save(tensors)
     manifest = {

@@ -380,13 +380,15 @@ class TestExport:
         checkpoint.save(tmp_path / "run", network, network, optimizer, {"step": 9}, settings)
         about = self.in_float16(tmp_path / "old", network)
         self.run(monkeypatch, "--run", tmp_path / "run", "--to", tmp_path / "one")
-        self.run(monkeypatch, "--from", tmp_path / "old", "--to", tmp_path / "two")
+        (tmp_path / "credits").write_text("Somebody: CC BY 4.0\n\nOthers: CC0\n")
+        self.run(monkeypatch, "--from", tmp_path / "old", "--to", tmp_path / "two", "--credits", tmp_path / "credits")
         one, two = (tmp_path / name / "depth.safetensors" for name in ("one", "two"))
         assert one.read_bytes() == two.read_bytes()
         manifest = json.loads((tmp_path / "two" / "depth.json").read_text())
         assert manifest["bytes"] == two.stat().st_size < 0.6 * about["bytes"]
         assert manifest["sha256"] == load(tmp_path / "two").sha256
         assert manifest["training"] == {"step": 9}
+        assert manifest["credits"] == ["Somebody: CC BY 4.0", "Others: CC0"]
         assert manifest["parameters"] == sum(parameter.numel() for parameter in network.parameters())
         assert manifest["rounded_from"] == about["sha256"]
 

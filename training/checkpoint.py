@@ -1,4 +1,4 @@
-"""All that a run needs to go on, in one file of about 56 MB."""
+"""All that a run needs to go on, in one file of about 178 MB."""
 
 from __future__ import annotations
 

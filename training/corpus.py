@@ -19,20 +19,25 @@ from solids import Points, Random, Solid
 
 def load(folder: Path) -> list[tuple[int, Solid]]:
     """All meshes of a folder with the number of their source."""
-    found = []
-    for file in sorted(folder.glob("*.npz")):
-        try:
-            shard = dict(np.load(file))
-            v_off, f_off = shard["v_off"], shard["f_off"]
-            for i, source in enumerate(shard["source"]):
-                points, faces = np.s_[v_off[i] : v_off[i + 1]], np.s_[f_off[i] : f_off[i + 1]]
-                colours = shard["colours"][points] / 255.0
-                solid = Solid(shard["vertices"][points].astype(float), shard["faces"][faces].astype(np.int64), colours)
-                found.append((int(source), solid))
-        except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, BadZipFile) as error:
-            raise SystemExit(f"{file} is not a shard of meshes: {type(error).__name__}") from error
+    found = [mesh for file in sorted(folder.glob("*.npz")) for mesh in read(file)]
     if not found:
         raise SystemExit(f"there are no meshes in {folder}: *.npz shards are expected")
+    return found
+
+
+def read(file: Path) -> list[tuple[int, Solid]]:
+    """The meshes of one shard with the number of their source."""
+    found = []
+    try:
+        shard = dict(np.load(file))
+        v_off, f_off = shard["v_off"], shard["f_off"]
+        for i, source in enumerate(shard["source"]):
+            points, faces = np.s_[v_off[i] : v_off[i + 1]], np.s_[f_off[i] : f_off[i + 1]]
+            colours = shard["colours"][points] / 255.0
+            solid = Solid(shard["vertices"][points].astype(float), shard["faces"][faces].astype(np.int64), colours)
+            found.append((int(source), solid))
+    except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, BadZipFile) as error:
+        raise SystemExit(f"{file} is not a shard of meshes: {type(error).__name__}") from error
     return found
 
 

@@ -78,7 +78,7 @@ def work(folder: Path, number: int, seed: list[int], source: Source, capacity: i
     """Worker `number` fills its part of the pool for ever; `rest`: how many times as long to sleep as to work once the
     part is full."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the trainer's way of ending, which it may have inherited
-    _end_with_parent()
+    end_with_parent()
     cv2.setNumThreads(1)  # there is a worker for each core
     random = np.random.default_rng([*seed, number])
     for unfinished in folder.glob(f".{number}-*.npy"):
@@ -109,7 +109,7 @@ def changed(file: Path) -> int:
         return 0
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process as soon as its parent is gone, even if that was killed, and leave Ctrl-C to the parent."""
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -126,7 +126,7 @@ def _end_with_parent() -> None:
 def _loads(_: int) -> None:
     """A loader leaves SIGTERM to the trainer, too: one that died of it first would make torch raise there. It dies of
     it later, as a trainer that an error has ended waits for that."""
-    _end_with_parent()
+    end_with_parent()
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(5))
 
@@ -192,7 +192,8 @@ class Resident:
         """`count` views of those that are here by now, lit."""
         self._follow()
         while len(self.places) < max(1, min(_ENOUGH, self.capacity, len(self.pool.files()))):
-            self.pool.wait()
+            if not self.pool.files():
+                self.pool.wait()
             self._follow()
         chosen = torch.randint(len(self.places) * SHARD, (count,), generator=self.random, device=self.random.device)
         return lit({name: field[chosen] for name, field in self.fields.items()}, self.random, size=size)

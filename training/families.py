@@ -13,6 +13,7 @@ import numpy as np
 import household
 import living
 import outdoors
+import sculpted
 from melting import melted
 from solids import (
     Family,
@@ -195,6 +196,7 @@ FAMILIES: dict[str, tuple[Family, float]] = {
     **household.FAMILIES,
     **living.FAMILIES,
     **outdoors.FAMILIES,
+    **sculpted.FAMILIES,
 }
 """Name → how to build one, and how often against the others."""
 

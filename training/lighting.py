@@ -30,10 +30,12 @@ class Batch:
     """Where there is a true depth: 1, else 0."""
     flat: Tensor
     """(B,) 1 for a drawing."""
+    up: Tensor
+    """(B,3) a unit vector: which way is up for the object, to the right, up and towards the viewer; 0: not known."""
 
     def fields(self) -> tuple[Tensor, ...]:
         """In order."""
-        return self.picture, self.mask, self.height, self.front, self.back, self.valid, self.flat
+        return self.picture, self.mask, self.height, self.front, self.back, self.valid, self.flat, self.up
 
     def to(self, device: str) -> Batch:
         """On another device."""
@@ -56,30 +58,34 @@ def lit(views: Mapping[str, Tensor], random: Generator, *, size: int | None = No
     normal = fields["normal"].movedim(-1, 1) / 127  # (B,3,S,S)
     albedo = fields["albedo"].movedim(-1, 1) / 255
     mask, flat = fields["mask"] / 255, fields["flat"]
+    up = fields["up"] if "up" in fields else torch.zeros((len(flat), 3), device=random.device)
     if plain:
         light = torch.tensor([-0.3, 0.5, 0.8], device=random.device) / 0.99
         shade = 0.35 + 0.65 * (normal * light[:, None, None]).sum(1, keepdim=True).clamp(min=0)
         picture = albedo * torch.where(flat.bool()[:, None, None, None], 1, shade)
-        return Batch(picture, mask, fields["height"], front, back, valid.float(), flat)
+        return Batch(picture, mask, fields["height"], front, back, valid.float(), flat, up)
 
-    picture = _shaded(albedo.clamp(0.02, 1), normal, random)
+    picture = _shaded(albedo.clamp(0.02, 1), normal, random) * _sheltered(front, valid, random)
     painted = _chance(random, 0.08, len(flat), 1, 1, 1) | flat.bool()[:, None, None, None]
     picture = torch.where(painted, _drawn(albedo, normal, front, random), picture)
     picture, mask = _photographed(picture, mask, random)
-    moved = _moved([picture, mask, fields["height"], front, back, valid.float()], random)
-    return Batch(*[*moved, flat])
+    planes = [picture, mask, fields["height"], front, back, valid.float()]
+    picture, mask, height, front, back, inside, up = _moved(planes, up, random)
+    return Batch(picture, mask, height, front, back, inside, flat, up)
 
 
-def _moved(fields: list[Tensor], random: Generator) -> list[Tensor]:
+def _moved(fields: list[Tensor], up: Tensor, random: Generator) -> list[Tensor]:
     """Half of the objects mirrored, and half moved."""
     count, size = len(fields[0]), fields[0].shape[-1]
     by = torch.randint(-_MOVED, _MOVED + 1, (2, count, 1), generator=random, device=random.device)
     place = (torch.arange(size, device=random.device) - by * _chance(random, 0.5, count, 1)) % size
-    row, column = place[0][:, :, None], torch.where(_chance(random, 0.5, count, 1), size - 1 - place[1], place[1])
+    mirrored = _chance(random, 0.5, count, 1)
+    row, column = place[0][:, :, None], torch.where(mirrored, size - 1 - place[1], place[1])
     each = torch.arange(count, device=random.device)[:, None, None]
     picture, *planes = fields
     picture = picture.movedim(1, -1)[each, row, column[:, None]].movedim(-1, 1)
-    return [picture, *(plane[each, row, column[:, None]] for plane in planes)]
+    up = torch.cat([torch.where(mirrored, -up[:, :1], up[:, :1]), up[:, 1:]], 1)
+    return [picture, *(plane[each, row, column[:, None]] for plane in planes), up]
 
 
 def _resized(name: str, field: Tensor, size: int) -> Tensor:
@@ -124,6 +130,14 @@ def _shaded(albedo: Tensor, normal: Tensor, random: Generator) -> Tensor:
     picture = albedo ** _random(random, 0.8, 1.4, *each) * total + gloss
     brightest = picture.flatten(1)[:, ::5].quantile(0.98, dim=1).clamp(min=0.05)  # the camera's exposure
     return picture / brightest[:, None, None, None] * _random(random, 0.5, 1.15, *each)
+
+
+def _sheltered(front: Tensor, valid: Tensor, random: Generator) -> Tensor:
+    """(B,1,S,S) how much of the light reaches a place: a third of the objects are darker where they are hollow."""
+    inside = valid.float()[:, None]
+    around = F.avg_pool2d(front[:, None] * inside, 9, 1, 4) / F.avg_pool2d(inside, 9, 1, 4).clamp(min=0.05)
+    deep = (around - front[:, None]).clamp(0, 0.3) * inside
+    return 1 - (_random(random, -6, 3, len(front), 1, 1, 1).clamp(min=0) * deep).clamp(max=0.7)
 
 
 def _drawn(albedo: Tensor, normal: Tensor, front: Tensor, random: Generator) -> Tensor:

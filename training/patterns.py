@@ -30,6 +30,12 @@ def printed(albedo: Points, places: Points, random: Random) -> Points:
     return np.asarray(albedo * (1 - strength) + sheet[row, column] * strength)
 
 
+def sheet(random: Random) -> NDArray[np.uint8]:
+    """(T,T,4) the colours and the cover of a print."""
+    colours, cover = _sheet(random)
+    return np.rint(255 * np.clip(np.dstack([colours, cover]), 0, 1)).astype(np.uint8)
+
+
 def _sheet(random: Random) -> tuple[Points, Points]:
     """(T,T,3) colours and (T,T) cover of a print: stripes, chequers, clouds, dots, labels with text, cracks."""
     cover = np.zeros((_SHEET, _SHEET), np.uint8)

@@ -18,6 +18,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -128,7 +129,8 @@ def main() -> None:
     batches = data.batches(pool, seed, room, args.batch, args.size, args.loaders, args.device)
 
     settings = {name: value.name if isinstance(value, Path) else value for name, value in vars(args).items()} | {
-        "before": origin
+        "before": origin,
+        "config": asdict(network.config),
     }
     slow, fast = ([p.data for p in each.parameters()] for each in (average, network))
     began, sums = state["minutes"], dict[str, torch.Tensor]()
@@ -228,35 +230,54 @@ def beginning(
     """The network, its average, the optimizer, the counts so far, and what `--start` was: from the checkpoint if there
     is one, else new."""
 
+    saved = checkpoint.load(args.run, args.device) if (args.run / checkpoint.NAME).exists() else None
+    shipped = None
+    if saved:
+        same_size(args.size, saved["settings"]["size"], f"the checkpoint in {args.run}")
+    elif args.start:
+        try:
+            shipped = weights.load(args.start).network
+        except weights.WeightsError as error:
+            raise SystemExit(f"--start: {error}") from error
+        same_size(args.size, shipped.config.size, f"the weights in {args.start}")
+    config = sizes(saved["settings"]) if saved else grown(shipped, NetworkConfig(size=args.size))
+
     def fresh() -> DepthNetwork:
-        network: Any = DepthNetwork(NetworkConfig(size=args.size))
+        network: Any = DepthNetwork(config)
         return cast(DepthNetwork, network.to(args.device, memory_format=torch.channels_last))
 
     network, average = fresh(), fresh()
     optimizer = torch.optim.AdamW(network.parameters(), lr=args.rate, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
     state: dict[str, Any] = {"step": 0, "minutes": 0.0, "views": 0}
     origin: dict[str, Any] | None = None
-    if (args.run / checkpoint.NAME).exists():
-        saved = checkpoint.load(args.run, args.device)
-        same_size(args.size, saved["settings"]["size"], f"the checkpoint in {args.run}")
+    if saved:
         network.load_state_dict(saved["network"])
         average.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
         state, origin = saved["state"], saved["settings"].get("before")
         print(f"going on after {state['minutes']:.1f} minutes, {state['views']} views")
         return network, average, optimizer, state, origin
-    if args.start:
-        try:
-            shipped = weights.load(args.start).network
-        except weights.WeightsError as error:
-            raise SystemExit(f"--start: {error}") from error
-        same_size(args.size, shipped.config.size, f"the weights in {args.start}")
+    if shipped:
         # Layers that those weights are too old for start as ones that do nothing.
         if network.load_state_dict(shipped.state_dict(), strict=False).unexpected_keys:
             raise SystemExit(f"--start: the network in {args.start} has layers that this one lacks")
         origin = before(args.start)
     average.load_state_dict(network.state_dict())
     return network, average, optimizer, state, origin
+
+
+def sizes(settings: dict[str, Any]) -> NetworkConfig:
+    """Of the network that a checkpoint's settings speak of."""
+    found: dict[str, Any] = settings.get("config", {"size": settings["size"]})
+    parts: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    return NetworkConfig(**parts)
+
+
+def grown(shipped: DepthNetwork | None, config: NetworkConfig) -> NetworkConfig:
+    """The sizes of a new network that takes over the weights of another: with a trunk if that has one."""
+    if shipped is None:
+        return config
+    return replace(config, trunk=max(config.trunk, shipped.config.trunk), trunk_width=shipped.config.trunk_width)
 
 
 def same_size(asked: int, found: int, what: str) -> None:

@@ -17,23 +17,33 @@ from test_builtin import assert_sound, cut_out, disc, drawn, made, mug, random_a
 
 import main
 from models.builtin import weights
-from models.builtin.depth import _stepped
+from models.builtin.depth import _stepped, upright
 from models.builtin.model import BuiltinModel
 from models.builtin.network import DepthNetwork, NetworkConfig, thicker
+from models.builtin.silhouette import view
 from settings import load_settings
 
 SMALL = NetworkConfig(size=48, widths=(16, 16, 24, 32), blocks=(1, 1, 1, 1))
 
 
-def write_weights(folder, network, **manifest):
-    """What `training/export.py` writes, as far as the model reads it."""
-    data = safetensors.torch.save({name: tensor.half() for name, tensor in network.state_dict().items()})
+def write_weights(folder, network, tensors=None, **manifest):
+    """What `training/export.py` writes, as far as the model reads it; in float16, unless there are `tensors`."""
+    data = safetensors.torch.save(tensors or {name: tensor.half() for name, tensor in network.state_dict().items()})
     folder.mkdir(exist_ok=True)
     (folder / weights.WEIGHTS).write_bytes(data)
     config = {name: getattr(network.config, name) for name in NetworkConfig.__slots__}
     about = {"config": config, "sha256": hashlib.sha256(data).hexdigest(), **manifest}
     (folder / weights.MANIFEST).write_text(json.dumps(about))
     return folder
+
+
+def rounded(network):
+    """Its tensors, one of them as int8 with the scales of its channels."""
+    tensors = {name: tensor.half() for name, tensor in network.state_dict().items()}
+    weight = network.stem.weight.detach()
+    scale = weight.abs().amax((1, 2, 3)) / 127
+    whole = (weight / scale[:, None, None, None]).round().to(torch.int8)
+    return {**tensors, "stem.weight": whole, "stem.weight.scale": scale}
 
 
 def wild_network(strength, config=SMALL):
@@ -117,6 +127,28 @@ class TestNetwork:
         height = torch.linspace(0.01, 1, 50)
         assert torch.allclose(thicker(height, torch.zeros(50)), height, atol=1e-5)
         assert (thicker(height, torch.full((50,), -5.0)) >= 0).all()
+
+    def test_a_trunk_can_be_put_into_a_network_that_is_trained(self):
+        torch.manual_seed(1)
+        old = wild_network(0.3)
+        new = DepthNetwork(replace(old.config, trunk=2, trunk_width=64))
+        missing = new.load_state_dict(old.state_dict(), strict=False).missing_keys
+        assert missing
+        assert all(name.startswith("trunk.") for name in missing)
+        seen = torch.rand(2, 3, 48, 48), torch.ones(2, 48, 48), torch.rand(2, 48, 48)
+        before, after = old(*seen), new(*seen)
+        torch.testing.assert_close(after.front, before.front)
+        torch.testing.assert_close(after.back, before.back)
+        assert before.up is None
+        torch.testing.assert_close(after.up.norm(dim=1), torch.ones(2))
+
+    def test_which_way_is_up_follows_the_mirror(self):
+        rgba = cut_out(drawn(mug, 256))
+        shipped = weights.load()
+        up, mirrored = (upright(shipped, view(np.ascontiguousarray(each))) for each in (rgba, rgba[:, ::-1]))
+        assert np.linalg.norm(up) == pytest.approx(1)
+        assert np.abs(up - mirrored * (-1, 1, 1)).max() < 0.02
+        assert up[1] > 0.5
 
     def test_it_learns(self):
         """A few steps towards another depth: half of the way at least."""
@@ -238,6 +270,61 @@ class TestDepthSteps:
         for layer in (1.5 * x - y, 0.01 * np.sin(40 * x) * np.sin(40 * y)):
             inside = np.s_[40:-40, 40:-40]
             assert np.allclose(self.steep(layer)[inside], layer[inside], atol=2e-3)
+
+
+class TestRounded:
+    def test_the_shipped_file_is_small(self):
+        file = weights.FOLDER / weights.WEIGHTS
+        about = json.loads((weights.FOLDER / weights.MANIFEST).read_text())
+        assert file.stat().st_size == about["bytes"] < 23_000_000
+        tensors = safetensors.torch.load_file(file)
+        kept = {name: tensor for name, tensor in tensors.items() if not name.endswith(weights.SCALE)}
+        assert sum(tensor.numel() for tensor in kept.values()) == about["parameters"]
+        assert (
+            sum(tensor.numel() for tensor in kept.values() if tensor.dtype == torch.int8) > 0.98 * about["parameters"]
+        )
+
+    def test_whole_numbers_are_multiplied_by_the_scale_of_their_channel(self, tmp_path):
+        network = wild_network(0.3)
+        tensors = rounded(network)
+        loaded = weights.load(write_weights(tmp_path, network, tensors)).network
+        scale = tensors["stem.weight.scale"][:, None, None, None]
+        assert loaded.stem.weight.dtype == torch.float32
+        assert torch.equal(loaded.stem.weight, tensors["stem.weight"].float() * scale)
+        assert torch.equal(loaded.stem.bias, network.stem.bias.half().float())
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"stem.weight.scale": None},
+            {"stem.weight.scale": torch.ones(17)},
+            {"stem.weight.scale": torch.ones(16, 1)},
+            {"stem.weight.scale": torch.ones(())},
+            {"stem.weight.scale": torch.ones(16).half()},
+            {"stem.weight.scale": torch.ones(16, dtype=torch.int8)},
+            {"stem.weight.scale": torch.zeros(16)},
+            {"stem.weight.scale": torch.full((16,), torch.nan)},
+            {"stem.weight.scale": torch.full((16,), torch.inf)},
+            {"stem.weight": torch.ones(16, 63, 3, 3, dtype=torch.int32)},
+            {"stem.weight": torch.ones(16, 63, 3, 3)},
+            {"stem.weight": None},
+            {"stem.bias": torch.ones(16, dtype=torch.int8)},
+            {"stem.bias": torch.tensor(1, dtype=torch.int8)},
+            {"stem.bias.scale": torch.ones(16)},
+            {"unheard_of.weight": torch.ones(2, 2, dtype=torch.int8), "unheard_of.weight.scale": torch.ones(2)},
+        ],
+        ids=", ".join,
+    )
+    def test_scales_that_do_not_fit_leave_the_inflation(self, tmp_path, change):
+        network = wild_network(0.3)
+        tensors = {name: tensor for name, tensor in {**rounded(network), **change}.items() if tensor is not None}
+        model = model_in(write_weights(tmp_path / "weights", network, tensors))
+        assert "without learned depth" in model.note
+        assert "does not fit" in model.note
+        assert model.revision.startswith("inflation-")
+        bare = model_in(tmp_path / "nothing")
+        rgba = cut_out(drawn(mug, 128))
+        assert made(model, rgba, 1).to_bytes() == made(bare, rgba, 1).to_bytes()
 
 
 class TestFallback:

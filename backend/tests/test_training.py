@@ -1,15 +1,19 @@
 """The training code: every family builds, the renderer is right, views can be lit, one command trains and exports."""
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import safetensors.torch
 import trimesh
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,13 +30,15 @@ import families  # noqa: E402
 import lighting  # noqa: E402
 import losses  # noqa: E402
 import melting  # noqa: E402
+import poses  # noqa: E402
+import raster  # noqa: E402
 import render  # noqa: E402
 import solids  # noqa: E402
 import train  # noqa: E402
 import validate  # noqa: E402
 from models.builtin.network import DepthNetwork, NetworkConfig  # noqa: E402
 from models.builtin.sheets import CAMERA  # noqa: E402
-from models.builtin.weights import FOLDER, load  # noqa: E402
+from models.builtin.weights import FOLDER, SCALE, load, unpacked  # noqa: E402
 
 
 def seen(solid, turned=None, seed=0):
@@ -322,6 +328,86 @@ class TestCheckpoint:
         assert torch.equal(moments.state_dict()["state"][0]["exp_avg"], old["optimizer"]["state"][0]["exp_avg"])
 
 
+class TestExport:
+    def network(self):
+        torch.manual_seed(4)
+        network = DepthNetwork(NetworkConfig(size=24, trunk=1, trunk_width=64))
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.normal_(0, 0.1)
+            network.down[0][0].first.weight[3] = 0
+            network.down[0][0].first.weight[4] = 1e-7
+        return network
+
+    def in_float16(self, folder, network):
+        """As an earlier version exported it."""
+        data = safetensors.torch.save({name: tensor.half() for name, tensor in network.state_dict().items()})
+        about = {"file": "depth.safetensors", "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        about |= {"parameters": 1, "dtype": "float16", "config": asdict(network.config), "training": {"step": 9}}
+        folder.mkdir()
+        (folder / "depth.safetensors").write_bytes(data)
+        (folder / "depth.json").write_text(json.dumps(about))
+        return about
+
+    def run(self, monkeypatch, *options):
+        monkeypatch.setattr(sys, "argv", ["export.py", *map(str, options)])
+        export.main()
+
+    def test_each_weight_comes_back_within_half_a_step_of_its_channel(self):
+        tensors = self.network().state_dict()
+        packed = export.packed(tensors)
+        again = unpacked(safetensors.torch.load(safetensors.torch.save(packed)))
+        assert again.keys() == tensors.keys()
+        for name, tensor in tensors.items():
+            assert again[name].dtype == torch.float32
+            scale = packed.get(name + SCALE)
+            if scale is None:
+                assert torch.equal(again[name], tensor.half().float())
+                continue
+            assert packed[name].dtype == torch.int8
+            assert scale.shape == tensor.shape[:1]
+            channels = tensor.flatten(1)
+            off = (again[name].flatten(1) - channels).abs()
+            assert (off <= 0.5001 * channels.abs().amax(1, keepdim=True) / 127).all()
+        assert "stem.weight.scale" in packed
+        assert not any(name.endswith((".bias.scale", "norm.weight.scale", ".place.scale")) for name in packed)
+
+    def test_float16_is_rounded_to_what_a_checkpoint_gives(self, tmp_path, monkeypatch):
+        network = self.network()
+        optimizer = torch.optim.AdamW(network.parameters())
+        settings = {"size": 24, "config": asdict(network.config)}
+        (tmp_path / "run").mkdir()
+        checkpoint.save(tmp_path / "run", network, network, optimizer, {"step": 9}, settings)
+        about = self.in_float16(tmp_path / "old", network)
+        self.run(monkeypatch, "--run", tmp_path / "run", "--to", tmp_path / "one")
+        (tmp_path / "credits").write_text("Somebody: CC BY 4.0\n\nOthers: CC0\n")
+        self.run(monkeypatch, "--from", tmp_path / "old", "--to", tmp_path / "two", "--credits", tmp_path / "credits")
+        one, two = (tmp_path / name / "depth.safetensors" for name in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes()
+        manifest = json.loads((tmp_path / "two" / "depth.json").read_text())
+        assert manifest["bytes"] == two.stat().st_size < 0.6 * about["bytes"]
+        assert manifest["sha256"] == load(tmp_path / "two").sha256
+        assert manifest["training"] == {"step": 9}
+        assert manifest["credits"] == ["Somebody: CC BY 4.0", "Others: CC0"]
+        assert manifest["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+        assert manifest["rounded_from"] == about["sha256"]
+
+    def test_it_rounds_only_what_is_whole_and_in_float16(self, tmp_path, monkeypatch):
+        self.in_float16(tmp_path / "old", self.network())
+        self.run(monkeypatch, "--from", tmp_path / "old", "--to", tmp_path / "new")
+        with pytest.raises(SystemExit, match="not in float16"):
+            self.run(monkeypatch, "--from", tmp_path / "new", "--to", tmp_path / "newer")
+        with (tmp_path / "old" / "depth.safetensors").open("ab") as file:
+            file.write(b"more")
+        with pytest.raises(SystemExit, match="damaged"):
+            self.run(monkeypatch, "--from", tmp_path / "old", "--to", tmp_path / "newer")
+        assert not (tmp_path / "newer").exists()
+
+    def test_weights_of_no_use_are_not_exported(self):
+        with pytest.raises(SystemExit, match=r"stem\.bias is not finite"):
+            export.packed({"stem.bias": torch.tensor([1.0, torch.nan])})
+
+
 class Recorder:
     """A source that tells what its random numbers are, and ends the worker that asks for too many shards."""
 
@@ -537,7 +623,8 @@ def test_one_command_trains_resumes_and_exports(tmp_path, run, monkeypatch):
     manifest = json.loads((tmp_path / "weights" / "depth.json").read_text())
     assert manifest["training"]["step"] > 0
     assert manifest["training"]["before"]["sha256"] == load(FOLDER).sha256
-    assert manifest["bytes"] <= 16_000_000
+    assert manifest["bytes"] <= 23_000_000
+    assert manifest["dtype"].startswith("int8")
     assert manifest["validation"].keys() >= {"made_err", "made_f"}
     assert load(tmp_path / "weights").sha256 == manifest["sha256"]
     assert {file.name for file in (tmp_path / "weights").iterdir()} == {"depth.safetensors", "depth.json"}
@@ -546,3 +633,61 @@ def test_one_command_trains_resumes_and_exports(tmp_path, run, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["export.py", "--run", str(run), "--to", str(tmp_path / "weights")])
     export.main()
     assert json.loads((tmp_path / "weights" / "depth.json").read_text())["validation"] == {}
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+class TestRaster:
+    """The GPU's renderer, as C++."""
+
+    def made(self, solids, rotations, crease=0.7, **changes):
+        shelf, at = raster.Shelf("cpu", 1), raster.places()
+        shelf.add(raster.packed([(solid, crease) for solid in solids]))
+        parameters = torch.zeros(len(solids), raster.FLOATS)
+        rotation = torch.from_numpy(np.stack(rotations)).flatten(1)
+        for name, value in {
+            "scale": 1,
+            "gain": 1,
+            "camera": CAMERA,
+            "crease": crease,
+            "rotation": rotation,
+            **changes,
+        }.items():
+            parameters[:, at[name]] = value.float() if isinstance(value, torch.Tensor) else value
+        sheets = torch.zeros((1, raster.SHEET, raster.SHEET, 4), dtype=torch.uint8)
+        rasteriser = raster.Rasteriser(len(solids), render.SIZE, "cpu")
+        return rasteriser.views(shelf.table, torch.arange(len(solids)), parameters, sheets)
+
+    def test_it_sees_what_rays_see(self, monkeypatch):
+        monkeypatch.setattr(render.patterns, "printed", lambda albedo, *_: albedo)
+        random = np.random.default_rng(5)
+        shapes = [families.make_shape(random) for _ in range(6)]
+        rotations = [render.pose(random) for _ in shapes]
+        found = self.made(shapes, rotations)
+        assert found.usable.all()
+        for i, (shape, rotation) in enumerate(zip(shapes, rotations, strict=True)):
+            view = render.render(render.surface(shape), rotation, random)
+            mine = {name: field[i].numpy() for name, field in found.views.items()}
+            for name in ("front", "back"):
+                np.testing.assert_array_equal(np.isnan(mine[name]), np.isnan(view[name]))
+                assert np.nanmax(np.abs(mine[name] - view[name])) < 0.01
+            assert np.abs(mine["mask"] - view["mask"]).mean() < 0.1
+            assert np.abs(mine["height"] - view["height"]).mean() < 0.002
+            inner = view["mask"] == 255
+            assert np.abs(mine["normal"] - view["normal"])[inner].mean() < 2
+            assert np.abs(mine["albedo"] - view["albedo"])[inner].mean() < 2
+
+    def test_a_shape_can_be_painted_and_stretched(self):
+        red = torch.tensor([1.0, 1, 0, 0, 1, 0, 0, 0, 0, 1])
+        ball = solids.ellipsoid((1, 1, 1), (0, 0, 1))
+        views = self.made([ball], [np.eye(3)], paint=red, scale=torch.tensor([1.0, 0.5, 1])).views
+        assert views["albedo"][0, 36, 36].tolist() == [255, 0, 0]
+        rows, columns = (np.flatnonzero((views["mask"][0] > 127).any(axis)) for axis in (1, 0))
+        assert np.ptp(columns) == pytest.approx(2 * np.ptp(rows), abs=4)
+
+    def test_up_is_the_objects_when_it_stands(self):
+        dice = poses.Dice(torch.Generator().manual_seed(1), 400)
+        rotation, up = poses.posed(dice)
+        torch.testing.assert_close(rotation @ rotation.movedim(1, 2), torch.eye(3).expand(400, 3, 3), atol=1e-5, rtol=0)
+        stands = ((rotation[:, :, 1] - up).norm(dim=1) < 1e-5).float().mean()
+        assert 0.75 < float(stands) < 0.92
+        assert (up[:, 2] > 0.1).float().mean() > 0.6  # seen from above

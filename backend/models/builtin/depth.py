@@ -19,6 +19,8 @@ from models.builtin.inflation import Field, inflate
 from models.builtin.texture import spread
 
 if TYPE_CHECKING:
+    import torch
+
     from models.builtin.silhouette import View
     from models.builtin.weights import Weights
 
@@ -28,10 +30,6 @@ _RIM = 0.07
 _STEEPER, _CREASE = 1.4, 12.0
 """By how much the rim may be steeper than in proportion to the inflation, and how sharp the bend is where it ends:
 together they take less than a hundredth from a thickness that is the inflation's."""
-
-_FULLER = 1.05
-"""How much thicker than the network says: what it says is the mean of what is likely, and that is on the thin side.
-Measured on shapes kept out of training."""
 
 _SOFTENED = 0.7
 """Standard deviation, in pixels of the network, of the blur that takes its grid out of the surface."""
@@ -57,6 +55,30 @@ _SETTING = threading.Lock()
 
 def learned(weights: Weights, window: View, height: Field) -> tuple[Field, Field]:
     """(N,N) front and back on the grid of the inflated `height` (N,N)."""
+    picture, colours, cover, small = _shown(weights, window)
+    middle, half, trust = _predicted(weights, colours, cover, small)
+    trust *= 1 - _EVEN_COSTS * _ramp(_evenness(picture), *_EVEN)
+    return _enlarged(small, cover, trust * middle, trust * (half - small), height)
+
+
+def upright(weights: Weights, window: View) -> Field | None:
+    """(3,) a unit vector: which way is up for the object, in x to the right, y up, z towards the viewer; None from a
+    network that cannot tell. To stand a mesh up, turn this to (0, 1, 0)."""
+    import torch
+
+    _, colours, cover, small = _shown(weights, window)
+    with _one_thread(), torch.inference_mode():
+        found = weights.network(*_both(colours, cover, small)).up
+    if found is None:
+        return None
+    up = np.asarray(found.numpy(), dtype=np.float64)
+    mean = up[0] + up[1] * (-1, 1, 1)  # that of the mirror image, mirrored
+    return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-6))
+
+
+def _shown(weights: Weights, window: View) -> tuple[NDArray[np.uint8], Field, Field, Field]:
+    """The window's pixels at twice the network's size, and what the network sees: (S,S,3) colours, 0..255, (S,S)
+    covered share of each pixel, (S,S) inflated half thickness."""
     import cv2
 
     size = weights.network.config.size
@@ -64,11 +86,19 @@ def learned(weights: Weights, window: View, height: Field) -> tuple[Field, Field
     alpha = picture[..., 3:] / 255
     layers = np.dstack([inflate(field), np.clip(field + 0.5, 0, 1), alpha, alpha * picture[..., :3]])
     layers = np.asarray(cv2.resize(layers, (size, size), interpolation=cv2.INTER_AREA))
-    small, cover = layers[..., 0], layers[..., 1]
     colours = layers[..., 3:] / np.maximum(layers[..., 2:3], 1e-3)
-    middle, half, trust = _predicted(weights, colours, cover, small)
-    trust *= 1 - _EVEN_COSTS * _ramp(_evenness(picture), *_EVEN)
-    return _enlarged(small, cover, trust * middle, trust * (_FULLER * half - small), height)
+    return picture, colours, layers[..., 1], layers[..., 0]
+
+
+def _both(rgb: Field, cover: Field, height: Field) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The picture and its mirror image, (2,3,S,S), (2,S,S) and (2,S,S), as the network takes them."""
+    import torch
+
+    def both(array: NDArray[np.generic]) -> torch.Tensor:
+        one = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        return torch.stack([one, one.flip(-1)])
+
+    return both(rgb.transpose(2, 0, 1) / 255), both(cover), both(height)
 
 
 def _enlarged(small: Field, cover: Field, middle: Field, added: Field, height: Field) -> tuple[Field, Field]:
@@ -107,12 +137,8 @@ def _predicted(weights: Weights, rgb: Field, cover: Field, height: Field) -> tup
     """
     import torch
 
-    def both(array: NDArray[np.generic]) -> torch.Tensor:
-        one = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-        return torch.stack([one, one.flip(-1)])
-
     with _one_thread(), torch.inference_mode():
-        found = weights.network(both(rgb.transpose(2, 0, 1) / 255), both(cover), both(height))
+        found = weights.network(*_both(rgb, cover, height))
         layers = [(layer[0] + layer[1].flip(-1)) / 2 for layer in (found.front, found.back)]
     front, back = (np.asarray(layer.numpy(), dtype=np.float64) for layer in layers)
     doubt = 1 / (1 + np.exp(-float(found.doubt.mean())))

@@ -34,6 +34,10 @@ class NetworkConfig:
     """Residual blocks at each of these, on the way down and on the way up."""
     attention: tuple[int, ...] = (1, 2)
     """At which of these levels, counted from 0, attention follows them; it always does at the coarsest."""
+    trunk: int = 0
+    """Transformer blocks at S/6, beside the way down; those and what reads them are missing where it is 0."""
+    trunk_width: int = 384
+    """Channels in them, a multiple of 64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,9 @@ class Depths:
     """(B,S,S) z of the far side, less than `front`."""
     doubt: Tensor
     """(B,) the logit of the inflation being the better guess."""
+    up: Tensor | None = None
+    """(B,3) a unit vector: which way is up for the object, in x to the right, y up, z towards the viewer; only with a
+    trunk."""
 
 
 class Block(nn.Module):
@@ -87,28 +94,91 @@ class Attention(nn.Module):
         return out
 
 
+class Trunk(nn.Module):
+    """A transformer (Vaswani et al., 2017) over the places of one level: what the whole object is and how it stands.
+
+    What it adds to its level and to the tilt starts at zero, so that it can be put into a network that is trained.
+    """
+
+    def __init__(self, width: int, inner: int, places: int, blocks: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, width)
+        self.enter = nn.Linear(width, inner)
+        self.place = nn.Parameter(torch.randn(1, places * places, inner) * 0.02)
+        self.blocks = nn.ModuleList(TrunkBlock(inner) for _ in range(blocks))
+        self.end = nn.LayerNorm(inner)
+        self.leave = nn.Linear(inner, width)
+        self.whole = nn.Linear(inner, 6)
+        self.up = nn.Sequential(nn.Linear(inner, 128), nn.SiLU(), nn.Linear(128, 3))
+        for last in (*self.leave.parameters(), *self.whole.parameters()):
+            nn.init.zeros_(last)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B,C,H,W) → the same, (B,6) for the tilt, (B,3) the direction that is up."""
+        b, c, h, w = x.shape
+        tokens = self.enter(self.norm(x).flatten(2).transpose(1, 2)) + self.place  # (B,HW,C')
+        for block in self.blocks:
+            tokens = block(tokens)
+        tokens = self.end(tokens)
+        mean = tokens.mean(1)
+        added = self.leave(tokens).transpose(1, 2).reshape(b, c, h, w)
+        return x + added, self.whole(mean), self.up(mean)
+
+
+class TrunkBlock(nn.Module):
+    """Attention between all places, then two layers for each."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = width // 64
+        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        for layer in (self.qkv, self.out, self.wide, self.narrow):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,N,C) → the same."""
+        b, n, c = x.shape
+        q, k, v = self.qkv(self.first(x)).reshape(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
+        out: Tensor = x + self.narrow(F.gelu(self.wide(self.second(x))))
+        return out
+
+
+_TRUNK_AT = 1
+"""The level that the trunk works on: S/6."""
+
+
 class DepthNetwork(nn.Module):
     """Corrects the inflation."""
 
     def __init__(self, config: NetworkConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or NetworkConfig()
-        widths = config.widths
+        widths, levels = config.widths, list(zip(config.widths, config.blocks, strict=True))
 
         def level(number: int) -> nn.Sequential:
-            layers: list[nn.Module] = [Block(widths[number]) for _ in range(config.blocks[number])]
+            width, blocks = levels[number]
+            layers: list[nn.Module] = [Block(width) for _ in range(blocks)]
             if number in config.attention:
-                layers.append(Attention(widths[number], config.size // (PATCH << number)))
+                layers.append(Attention(width, config.size // (PATCH << number)))
             return nn.Sequential(*layers)
 
         self.stem = nn.Conv2d(PATCH**2 * 7, widths[0], 3, padding=1)
-        self.down = nn.ModuleList(level(number) for number in range(len(widths)))
+        self.down = nn.ModuleList(level(number) for number in range(len(levels)))
         self.pool = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
+        self.trunk = (
+            Trunk(widths[_TRUNK_AT], config.trunk_width, config.size // (PATCH << _TRUNK_AT), config.trunk)
+            if config.trunk
+            else None
+        )
         coarsest = config.size // (PATCH << len(widths) - 1)
         self.middle = nn.Sequential(Attention(widths[-1], coarsest), Block(widths[-1]))
         self.lift = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.join = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in widths[:-1])
-        self.up = nn.ModuleList(level(number) for number in range(len(widths) - 1))
+        self.up = nn.ModuleList(level(number) for number in range(len(levels) - 1))
         self.norm = nn.GroupNorm(8, widths[0])
         self.local = nn.Conv2d(widths[0], 2 * PATCH**2, 3, padding=1)
         self.whole = nn.Sequential(
@@ -126,13 +196,17 @@ class DepthNetwork(nn.Module):
         image = torch.cat([seen, torch.stack([mask, 2 * height, x, y], 1)], 1)  # (B,7,S,S)
         feature = self.stem(F.pixel_unshuffle(image, PATCH))  # (B,C0,S/3,S/3)
 
-        kept = []
+        kept, more, up = [], None, None
         for level, blocks in enumerate(self.down):
             feature = blocks(self.pool[level - 1](feature) if level else feature)  # (B,Ci,S/(3·2^i),S/(3·2^i))
+            if self.trunk is not None and level == _TRUNK_AT:
+                feature, more, up = self.trunk(feature)
             kept.append(feature)
         feature = self.middle(feature)
         pooled = torch.cat([feature.mean((2, 3)), feature.amax((2, 3))], 1)  # (B,2·C3)
         whole = self.whole(pooled).to(mask.dtype)[..., None, None]  # (B,6,1,1)
+        if more is not None and up is not None:
+            whole, up = whole + more.to(mask.dtype)[..., None, None], F.normalize(up.to(mask.dtype), dim=1)
         for level in range(len(self.up) - 1, -1, -1):
             raised = F.interpolate(self.lift[level](feature), scale_factor=2.0, mode="nearest")
             feature = self.up[level](self.join[level](torch.cat([raised, kept[level]], 1)))
@@ -141,7 +215,7 @@ class DepthNetwork(nn.Module):
         tilt = whole[:, 0] * x + whole[:, 1] * y + whole[:, 2]
         middle = local[:, 0] + tilt
         half = thicker(height, local[:, 1] + whole[:, 3] + whole[:, 4] * height)
-        return Depths(middle + half, middle - half, whole[:, 5, 0, 0])
+        return Depths(middle + half, middle - half, whole[:, 5, 0, 0], up)
 
 
 _BEND = 5.0

@@ -27,9 +27,9 @@ _HARD, _FINE = 0.25, 1024
 """A mask is hard when fewer of the pixels along its edge than this share are half covered. Windows of more pixels than
 the second along a side have stairs too fine to be seen."""
 
-_ROUNDS, _ROUND, _CLEAR = 20, 2.0, 0.02
-"""How often the stairs of a hard mask are smoothed, with which standard deviation in pixels, and how far from 0 a
-pixel's middle stays on its side."""
+_ROUNDS, _ROUND, _CLEAR, _REACH = 20, 2.0, 0.02, 48
+"""How often the stairs of a hard mask are smoothed, with which standard deviation in pixels, how far from 0 a pixel's
+middle stays on its side, and how many pixels around the object have a say in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,8 @@ def view(rgba: NDArray[np.uint8]) -> View:
     left, right = columns[0] * step, min((columns[-1] + 1) * step, alpha.shape[1])
     side = max(right - left, bottom - top) / FILL
     if side <= _FINE:
-        alpha = _unstaired(alpha, level)
+        around = np.s_[max(top - _REACH, 0) : bottom + _REACH, max(left - _REACH, 0) : right + _REACH]
+        alpha[around] = _unstaired(alpha[around], level)
     return View(rgba, alpha, (left + right - side) / 2, (top + bottom - side) / 2, side, level)
 
 

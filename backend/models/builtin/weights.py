@@ -1,4 +1,8 @@
-"""The network's weights: a file of float16 tensors, and a manifest that says what they are and how they were made."""
+"""The network's weights: a file of tensors, and a manifest that says what they are and how they were made.
+
+What is large is kept as int8 with a float32 scale for each output channel, the rest as float16 (`training/export.py`
+writes it). Files that are float16 throughout load, too.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from models.builtin.network import DepthNetwork
 
 FOLDER = Path(__file__).parent
 WEIGHTS, MANIFEST = "depth.safetensors", "depth.json"
+SCALE = ".scale"
+"""Ends the name of what the whole numbers of a tensor are multiplied by: a number for each output channel."""
 
 _DEEPEST = 10.0
 """In units of half the window's side: what no network that has learned anything says of a small picture."""
@@ -45,7 +53,6 @@ def load(folder: Path = FOLDER) -> Weights:
         raise WeightsError(f"{WEIGHTS} is damaged: its SHA-256 is not the one in {MANIFEST}")
     try:
         import safetensors.torch
-        import torch
 
         from models.builtin.network import DepthNetwork, NetworkConfig
     except ImportError as error:
@@ -53,14 +60,40 @@ def load(folder: Path = FOLDER) -> Weights:
     try:
         sizes: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
         network = DepthNetwork(NetworkConfig(**sizes))
-        tensors = safetensors.torch.load(data)
-        network.load_state_dict({name: tensor.to(torch.float32) for name, tensor in tensors.items()})
+        network.load_state_dict(unpacked(safetensors.torch.load(data)))
         network = network.eval().requires_grad_(False)
         if not _sane(network):
             raise ValueError("not finite")
     except Exception as error:  # whatever a manifest may hold: the server has to start
         raise WeightsError(f"{WEIGHTS} does not fit the network of this version: {type(error).__name__}") from error
     return Weights(network, sha256)
+
+
+def unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """In float32, without the scales; ValueError when one is missing or is none."""
+    import torch
+
+    found: dict[str, Tensor] = {}
+    left = dict(tensors)
+    for name, tensor in tensors.items():
+        if tensor.dtype == torch.int8:
+            scale = left.pop(name + SCALE, None)
+            if scale is None or not _scales(scale, tensor):
+                raise ValueError(f"no scale for {name}")
+            found[name] = left.pop(name) * scale.reshape(-1, *[1] * (tensor.dim() - 1))
+    for name, tensor in left.items():
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name} is {tensor.dtype}")
+        found[name] = tensor.to(torch.float32)
+    return found
+
+
+def _scales(scale: Tensor, tensor: Tensor) -> bool:
+    """Whether it is a positive float32 for each output channel of the tensor."""
+    import torch
+
+    fits = scale.dtype == torch.float32 and scale.shape == tensor.shape[:1]
+    return fits and bool((scale.isfinite() & (scale > 0)).all())
 
 
 def _sane(network: DepthNetwork) -> bool:

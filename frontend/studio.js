@@ -1,26 +1,26 @@
 // The page: wires its parts together.
 
-import { blob, connection, patiently } from "./api.js";
-import { CachePanel } from "./cache_panel.js";
-import { showHealth, watchConnection } from "./connection.js";
-import { byId } from "./dom.js";
-import { path } from "./files.js";
-import { keepingFocus } from "./focus.js";
-import { History } from "./history.js";
-import { setUpIntake } from "./intake.js";
-import { Jobs } from "./jobs.js";
-import { setUpKey } from "./key.js";
-import { Mask } from "./mask.js";
-import { Models } from "./models.js";
-import { say, tell } from "./notices.js";
-import { Options } from "./options.js";
-import { Pictures } from "./pictures.js";
-import { Progress } from "./progress.js";
-import { Result } from "./result.js";
-import { Rows } from "./rows.js";
-import { setUpTheme } from "./theme.js";
-import { View } from "./viewer_bar.js";
-import { explain, sizes } from "./words.js";
+import { CachePanel } from "./cache/panel.js";
+import { setUpIntake } from "./input/intake.js";
+import { Mask } from "./input/mask.js";
+import { Models } from "./input/models.js";
+import { Options } from "./input/options.js";
+import { Pictures } from "./input/pictures.js";
+import { Rows } from "./input/rows.js";
+import { path } from "./result/files.js";
+import { History } from "./result/history.js";
+import { Result } from "./result/result.js";
+import { blob, connection, patiently } from "./shared/api.js";
+import { showHealth, watchConnection } from "./shared/connection.js";
+import { byId } from "./shared/dom.js";
+import { keepingFocus } from "./shared/focus.js";
+import { setUpKey } from "./shared/key.js";
+import { say, tell } from "./shared/notices.js";
+import { setUpTheme } from "./shared/theme.js";
+import { explain, sizes } from "./shared/words.js";
+import { View } from "./viewer/bar.js";
+import { Jobs } from "./work/jobs.js";
+import { Progress } from "./work/progress.js";
 
 setUpKey();
 setUpTheme(byId("theme"), byId("theme-text"));

@@ -1,12 +1,12 @@
 // What was made: its measures, what they mean for printing, the files, and how to ask for the same again.
 
-import { ApiError, hasKey, size } from "./api.js";
+import { ApiError, hasKey, size } from "../shared/api.js";
+import { byId, el } from "../shared/dom.js";
+import { say, tell } from "../shared/notices.js";
+import { visits } from "../shared/store.js";
+import { bytes, count, explain, FORMATS, seconds, sizes, volume } from "../shared/words.js";
 import { curlCommand, curlNeeds } from "./curl.js";
-import { byId, el } from "./dom.js";
 import { download, estimates, filename, link, path } from "./files.js";
-import { say, tell } from "./notices.js";
-import { visits } from "./store.js";
-import { bytes, count, explain, FORMATS, seconds, sizes, volume } from "./words.js";
 
 const KEY = "orfeas.format";
 const CLOSED = ["Ready to print", "The surface is closed: a slicer knows inside from outside and can fill it."];

@@ -1,8 +1,8 @@
 // The form: what is asked for, remembered from visit to visit, checked before it is sent.
 
-import { byId } from "./dom.js";
-import { visits } from "./store.js";
-import { millimetres } from "./words.js";
+import { byId } from "../shared/dom.js";
+import { visits } from "../shared/store.js";
+import { millimetres } from "../shared/words.js";
 
 const KEY = "orfeas.options";
 const DEFAULTS = {

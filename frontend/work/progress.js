@@ -1,8 +1,8 @@
 // What is happening while a model is made: stages, time gone, time left, place in the queue.
 
-import { byId, el } from "./dom.js";
-import { say } from "./notices.js";
-import { roughly } from "./words.js";
+import { byId, el } from "../shared/dom.js";
+import { say } from "../shared/notices.js";
+import { roughly } from "../shared/words.js";
 
 const STAGES = [
   "Sending the picture", "Waiting for its turn", "Reading the picture",

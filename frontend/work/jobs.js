@@ -1,7 +1,7 @@
 // Starts jobs, follows them until they end, cancels them; carries on after the server was lost.
 
-import { ApiError, get, patiently, pause, post, remove, ServerLostError, untilBack } from "./api.js";
-import { explain } from "./words.js";
+import { ApiError, get, patiently, pause, post, remove, ServerLostError, untilBack } from "../shared/api.js";
+import { explain } from "../shared/words.js";
 
 const LONGEST_WAIT_S = 10;
 const BREATH_MS = 80;

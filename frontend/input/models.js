@@ -1,8 +1,8 @@
 // Which models there are and why some are not available; what a quality means and how long it will take.
 
-import { get } from "./api.js";
-import { byId, el } from "./dom.js";
-import { count, roughly } from "./words.js";
+import { get } from "../shared/api.js";
+import { byId, el } from "../shared/dom.js";
+import { count, roughly } from "../shared/words.js";
 
 const NAMES = { builtin: "Built-in" };
 const WORDS = [null, "Draft", "Draft", "Quick", "Quick", "Good", "Good", "Fine", "Fine", "Finest", "Finest"];

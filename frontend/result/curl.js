@@ -1,6 +1,6 @@
 // A request as a command that can be pasted into bash or another POSIX shell.
 
-import { hasKey } from "./api.js";
+import { hasKey } from "../shared/api.js";
 
 /**
  * Send the picture with the same options, wait for the model, save it in the format. Sending the picture itself works

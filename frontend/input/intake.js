@@ -1,6 +1,6 @@
 // How pictures come in: dropped anywhere, pasted, or chosen; and the sample.
 
-import { byId } from "./dom.js";
+import { byId } from "../shared/dom.js";
 import { drawSample, sampleFile } from "./sample.js";
 
 /** `onFiles(files)` with one or more files, whatever way they came. */

@@ -1,9 +1,9 @@
 // The pictures on the table: each with its file, its job on the server and what became of it. Which one is looked at is
 // kept in the address, the others in the tab, so that a reload loses nothing.
 
-import { ApiError, blob, get, patiently, put, remove, request } from "./api.js";
-import { tab } from "./store.js";
-import { explain } from "./words.js";
+import { ApiError, blob, get, patiently, put, remove, request } from "../shared/api.js";
+import { tab } from "../shared/store.js";
+import { explain } from "../shared/words.js";
 
 const TABLE = "orfeas.table";
 /** Sending it once more would end in the same way. */

@@ -1,10 +1,10 @@
 // The picture at hand with the object that was found in it, and the brush that corrects it.
 
-import { blob, patiently, put, remove } from "./api.js";
-import { byId } from "./dom.js";
+import { blob, patiently, put, remove } from "../shared/api.js";
+import { byId } from "../shared/dom.js";
+import { say } from "../shared/notices.js";
+import { explain } from "../shared/words.js";
 import { MaskLayer } from "./mask_layer.js";
-import { say } from "./notices.js";
-import { explain } from "./words.js";
 
 const VEIL = [24, 20, 18], RIM = [255, 122, 66];
 const KEY_STEP = 0.02;

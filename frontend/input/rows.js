@@ -1,8 +1,8 @@
 // The list of pictures: a row each with its thumbnail, what is happening to it, and a way to be rid of it.
 
-import { byId, el, iconButton } from "./dom.js";
-import { say } from "./notices.js";
-import { roughly, seconds, sizes } from "./words.js";
+import { byId, el, iconButton } from "../shared/dom.js";
+import { say } from "../shared/notices.js";
+import { roughly, seconds, sizes } from "../shared/words.js";
 
 export class Rows {
   constructor(pictures, jobs) {

@@ -6,6 +6,7 @@ import { Mask } from "./input/mask.js";
 import { Models } from "./input/models.js";
 import { Options } from "./input/options.js";
 import { Pictures } from "./input/pictures.js";
+import { expectedTime, showQuality } from "./input/quality.js";
 import { Rows } from "./input/rows.js";
 import { path } from "./result/files.js";
 import { History } from "./result/history.js";
@@ -13,13 +14,15 @@ import { Result } from "./result/result.js";
 import { blob, connection, patiently } from "./shared/api.js";
 import { showHealth, watchConnection } from "./shared/connection.js";
 import { byId } from "./shared/dom.js";
+import { explain } from "./shared/errors.js";
 import { keepingFocus } from "./shared/focus.js";
 import { setUpKey } from "./shared/key.js";
 import { say, tell } from "./shared/notices.js";
 import { setUpTheme } from "./shared/theme.js";
-import { explain, sizes } from "./shared/words.js";
+import { sizes } from "./shared/words.js";
 import { View } from "./viewer/bar.js";
 import { Jobs } from "./work/jobs.js";
+import { MakeButton } from "./work/make_button.js";
 import { Progress } from "./work/progress.js";
 
 setUpKey();
@@ -27,11 +30,15 @@ setUpTheme(byId("theme"), byId("theme-text"));
 watchConnection();
 
 const pictures = new Pictures();
-const jobs = new Jobs(pictures);
 const models = new Models();
-const options = new Options(() => showButton());
+const jobs = new Jobs(pictures, () => models.loaded?.id ?? null);
+const button = new MakeButton(pictures);
+const options = new Options(() => {
+  showQuality(models.loaded);
+  button.show();
+});
 const view = new View();
-const progress = new Progress((job) => models.expected(job.quality)?.seconds ?? null);
+const progress = new Progress((job) => expectedTime(models.loaded, job.quality)?.seconds ?? null);
 const result = new Result();
 const cache = new CachePanel();
 const mask = new Mask(pictures, () => options.values().remove_background);
@@ -41,6 +48,7 @@ const history = new History(openPast, forgetPast);
 async function refreshModels() {
   try {
     options.setReads((await models.refresh())?.reads ?? []);
+    showQuality(models.loaded);
   } catch (error) {
     models.fail(explain(error));
     throw error;
@@ -69,33 +77,10 @@ byId("options").addEventListener("submit", async (event) => {
   const wish = options.wish();
   if (!wish) return;
   document.querySelector(".view").scrollIntoView({ block: "nearest" });  // on a phone it is further down
-  for (const picture of toMake()) await jobs.start(picture, wish);  // one after the other keeps their order
+  for (const picture of button.targets) await jobs.start(picture, wish);  // one after the other keeps their order
 });
 
 byId("cancel").addEventListener("click", () => jobs.cancel(pictures.current).catch((error) => tell(explain(error))));
-
-/** The picture at hand, and all others that nothing was made of yet. */
-function toMake() {
-  const waiting = pictures.list.filter((each) => each.phase === "ready" && !each.result && each !== pictures.current);
-  const { current } = pictures;
-  return [...(current && !current.busy && !current.refused && current.phase !== "sending" ? [current] : []), ...waiting];
-}
-
-function showButton() {
-  const { current } = pictures, button = byId("make"), ready = toMake();
-  const made = current?.result && current.phase === "done" && ready.length === 1;
-  button.disabled = !ready.length;
-  const stuck = ["failed", "cancelled"].includes(current?.phase) && !current.refused;
-  const again = made ? "Make it again" : stuck ? "Try again" : "Make the model";
-  button.textContent = ready.length > 1 ? `Make ${ready.length} models` : again;
-  const note = !current ? "Choose a picture first."
-    : current.phase === "sending" ? "Sending the picture…"
-      : current.busy ? "Working on it."
-        : current.error ?? (made ? "Another size takes no new shape."
-          : current.phase === "ready" && current.result ? "The mask has changed: make the model anew." : "");
-  byId("make-note").textContent = note;
-  byId("make-note").classList.toggle("error", Boolean(current?.error));
-}
 
 function showPicture() {
   const { current, list } = pictures;
@@ -106,7 +91,7 @@ function showPicture() {
   progress.show(current);
   result.show(current);
   options.setProportions(current?.phase === "done" ? current.result.mesh.extents_mm : null);
-  showButton();
+  button.show();
 }
 
 async function showModel() {
@@ -126,7 +111,7 @@ async function showModel() {
 }
 
 pictures.addEventListener("change", ({ detail }) => {
-  keepingFocus(!detail || detail === pictures.current ? showPicture : showButton);
+  keepingFocus(!detail || detail === pictures.current ? showPicture : () => button.show());
 });
 pictures.addEventListener("select", () => showModel());
 pictures.addEventListener("file", () => showPicture());
@@ -138,8 +123,7 @@ jobs.addEventListener("end", async ({ detail: picture }) => {
     say(`${picture.name} is ready${cached ? ", from the cache" : ""}: ${sizes(mesh.extents_mm)}, ${closed}.`);
   } else if (picture.phase === "failed") say(picture.error);
   else say(`${picture.name} was cancelled.`);
-  if (current && picture.refusal) options.showRefusal(picture.refusal);
-  picture.refusal = null;
+  if (current) options.showRefusal(picture.attempt.refusal);
   if (picture.phase !== "done") return;
   const file = current ? await showModel() : null;
   await Promise.allSettled([history.added(picture.result, file), refreshModels(), cache.tick()]);
@@ -151,7 +135,6 @@ function openPast(job) {
   const picture = known ?? pictures.fromJob(job);
   if (!known) pictures.list.push(picture);
   options.restore(job);
-  picture.wish ??= JSON.stringify(options.wish());  // to be made again as it is, it needs no job of its own
   pictures.select(picture);
 }
 
@@ -164,10 +147,7 @@ async function begin() {
   await showHealth(() => refreshModels().catch((error) => tell(explain(error))));
   const found = await pictures.restore();
   const { current } = pictures;
-  if (current?.result) {
-    options.restore(current.result);
-    current.wish = JSON.stringify(options.wish());
-  }
+  if (current?.result) options.restore(current.result);
   if (!found) tell("The model of this address is no longer on the server.");
   jobs.follow();
   await history.load();
@@ -177,5 +157,5 @@ async function begin() {
 addEventListener("hashchange", () => location.reload());  // another job's address was entered
 connection.addEventListener("back", () => refreshModels().catch(() => {}));
 showPicture();
-models.showQuality();
+showQuality(null);
 begin().catch((error) => tell(explain(error)));

@@ -2,8 +2,9 @@
 
 import { get, remove } from "../shared/api.js";
 import { byId, el, iconButton } from "../shared/dom.js";
+import { explain } from "../shared/errors.js";
 import { tell } from "../shared/notices.js";
-import { bytes, count, explain, seconds } from "../shared/words.js";
+import { bytes, count, seconds } from "../shared/words.js";
 
 const PAGE = 10;
 const KINDS = { shape: "Shape", file: "File" };

@@ -2,8 +2,8 @@
 
 import { get, post } from "../shared/api.js";
 import { byId } from "../shared/dom.js";
+import { explain } from "../shared/errors.js";
 import { say } from "../shared/notices.js";
-import { explain } from "../shared/words.js";
 
 const FIELDS = ["max_size", "max_memory_mb", "default_ttl_seconds"];
 

@@ -2,8 +2,9 @@
 
 import { get, post } from "../shared/api.js";
 import { byId, el } from "../shared/dom.js";
+import { explain } from "../shared/errors.js";
 import { confirmed, tell } from "../shared/notices.js";
-import { count, explain, seconds } from "../shared/words.js";
+import { count, seconds } from "../shared/words.js";
 import { Chart } from "./chart.js";
 import { CacheEntries } from "./entries.js";
 import { CacheLimits } from "./limits.js";

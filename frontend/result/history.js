@@ -2,8 +2,9 @@
 
 import { blob, get, patiently, put, remove } from "../shared/api.js";
 import { byId, el, iconButton } from "../shared/dom.js";
+import { explain } from "../shared/errors.js";
 import { confirmed, tell } from "../shared/notices.js";
-import { explain, sizesInShort, when } from "../shared/words.js";
+import { sizesInShort, when } from "../shared/words.js";
 import { thumbnail } from "../viewer/thumbnail.js";
 import { path } from "./files.js";
 import { saveAs } from "./save_as.js";

@@ -1,12 +1,14 @@
 // What was made: its measures, what they mean for printing, the files, and how to ask for the same again.
 
-import { ApiError, hasKey, size } from "../shared/api.js";
+import { hasKey, size } from "../shared/api.js";
 import { byId, el } from "../shared/dom.js";
+import { ApiError, explain } from "../shared/errors.js";
 import { say, tell } from "../shared/notices.js";
 import { visits } from "../shared/store.js";
-import { bytes, count, explain, FORMATS, seconds, sizes, volume } from "../shared/words.js";
+import { bytes, count, seconds, sizes, volume } from "../shared/words.js";
 import { curlCommand, curlNeeds } from "./curl.js";
 import { download, estimates, filename, link, path } from "./files.js";
+import { FORMATS } from "./formats.js";
 
 const KEY = "orfeas.format";
 const CLOSED = ["Ready to print", "The surface is closed: a slicer knows inside from outside and can fill it."];
@@ -18,6 +20,7 @@ const OPEN = [
 export class Result {
   constructor() {
     this.job = null;
+    this.took = null;
     this.format = FORMATS[visits.get(KEY)] ? visits.get(KEY) : "stl";
     this.outputs = {};
     byId("formats").append(...Object.keys(FORMATS).map((format) => this.choice(format)));
@@ -45,10 +48,11 @@ export class Result {
     const job = picture?.result ?? null;
     byId("result").hidden = !job;
     byId("studio").dataset.hasResult = Boolean(job);
-    if (!job || (job === this.job && picture.took === this.took)) return;
+    const took = picture?.attempt?.took ?? null;
+    if (!job || (job === this.job && took === this.took)) return;
     this.job = job;
-    this.took = picture.took;
-    this.showBadge(job, picture.took);
+    this.took = took;
+    this.showBadge(job, took);
     this.showFacts(job.mesh);
     const known = estimates(job);
     for (const [format, output] of Object.entries(this.outputs)) {

@@ -1,9 +1,11 @@
 // Asks in which format a past result is to be saved.
 
 import { byId, el } from "../shared/dom.js";
+import { explain } from "../shared/errors.js";
 import { tell } from "../shared/notices.js";
-import { bytes, explain, FORMATS } from "../shared/words.js";
+import { bytes } from "../shared/words.js";
 import { download, estimates } from "./files.js";
+import { FORMATS } from "./formats.js";
 
 export function saveAs(job) {
   const dialog = byId("save-as"), sizes = { ...estimates(job), [job.format]: job.file_size };

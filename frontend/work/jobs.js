@@ -1,95 +1,99 @@
 // Starts jobs, follows them until they end, cancels them; carries on after the server was lost.
 
-import { ApiError, get, patiently, pause, post, remove, ServerLostError, untilBack } from "../shared/api.js";
-import { explain } from "../shared/words.js";
+import { get, patiently, pause, post, remove, untilBack } from "../shared/api.js";
+import { ApiError, isPictureGone, ServerLostError } from "../shared/errors.js";
+import { Attempt, isRepeat } from "./attempt.js";
 
 const LONGEST_WAIT_S = 10;
 const BREATH_MS = 80;
 /** After this long without the answer that was due, the server counts as lost. */
 const SILENCE_S = 8;
+const MOST_RESTARTS = 2;
 
 /** Event: `end` with the picture in `detail`, once its job is done, failed or cancelled. */
 export class Jobs extends EventTarget {
-  constructor(pictures) {
+  /** `usualModel()`: the id of the model that makes what asks for none. */
+  constructor(pictures, usualModel) {
     super();
     this.pictures = pictures;
+    this.usualModel = usualModel;
     this.following = false;
   }
 
   /** `wish`: the fields of the request without its job. */
   async start(picture, wish) {
-    const made = picture.job?.status === "completed";
-    const same = picture.wish === JSON.stringify(wish);
-    picture.began = Date.now();
-    picture.restarts = 0;
+    const { job } = picture;
+    picture.attempt = new Attempt(wish);
     // Another model of the same picture gets a job of its own, so that the history keeps both.
-    if ((made && !same) || !picture.jobId) {
+    const another = job?.status === "completed" && !isRepeat(job, wish, this.usualModel());
+    if (another || !picture.jobId) {
       if (!(await this.pictures.send(picture))) return this.ended(picture);
     }
-    await this.begin(picture, wish);
+    await this.begin(picture);
   }
 
-  async begin(picture, wish) {
-    Object.assign(picture, { phase: "starting", error: null, wishes: wish, wish: JSON.stringify(wish), took: null });
+  async begin(picture) {
+    const { attempt } = picture;
+    picture.enter("starting");
     this.pictures.changed(picture);
     const clock = performance.now();
     try {
-      const job = await patiently(() => this.ask(picture, wish), () => this.pictures.changed(picture));
-      if (job.status === "completed") picture.took = (performance.now() - clock) / 1000;
+      const job = await patiently(() => this.ask(picture), () => this.pictures.changed(picture));
+      if (job.status === "completed") attempt.took = (performance.now() - clock) / 1000;
       this.hear(picture, job);
     } catch (error) {
-      if (error.status === 404 && picture.file && !picture.resent) return this.resend(picture, wish);
+      if (isPictureGone(error) && picture.file && !attempt.resent) return this.resend(picture);
       this.fail(picture, error);
     }
-    if (picture.unwanted) await this.cancel(picture);
+    if (attempt.unwanted && !attempt.over) await this.cancel(picture);
     this.follow();
   }
 
-  async ask(picture, wish) {
+  async ask({ attempt, jobId }) {
     try {
-      return await post("/api/generate-3d", { ...wish, job_id: picture.jobId, format: "glb" });
+      return await post("/api/generate-3d", { ...attempt.wish, job_id: jobId, format: "glb" });
     } catch (error) {
       // The first try had come through, only its answer was lost.
-      if (error.code === "job_busy") return get(`/api/job-status/${picture.jobId}`);
+      if (error.code === "job_busy") return get(`/api/job-status/${jobId}`);
       throw error;
     }
   }
 
-  /** The server no longer knows the picture: send it again. */
-  async resend(picture, wish) {
-    picture.resent = true;
-    if (await this.pictures.send(picture)) await this.begin(picture, wish);
+  /** The server no longer has the picture: send it again. */
+  async resend(picture) {
+    picture.attempt.resent = true;
+    if (await this.pictures.send(picture)) await this.begin(picture);
     else this.ended(picture);
   }
 
   hear(picture, job) {
-    this.pictures.take(picture, job);
-    const restarts = picture.restarts ?? 0;
-    if (picture.phase === "failed" && job.error_type === "stopped" && restarts < 2) {
-      picture.restarts = restarts + 1;  // the server was restarted under it
-      this.begin(picture, wishOf(picture));
-    } else if (!picture.busy) {
-      this.ended(picture);
-    }
+    const { attempt } = picture;
+    this.pictures.hear(picture, job);
+    const failure = picture.phase === "failed" ? job.error_type : null;
+    if (failure === "stopped" && attempt.restarts < MOST_RESTARTS) {
+      attempt.restarts++;  // the server was restarted under it
+      this.begin(picture);
+    } else if (failure === "upload_lost" && picture.file && !attempt.resent) this.resend(picture);
+    else if (!picture.busy) this.ended(picture);
   }
 
   fail(picture, error) {
-    Object.assign(picture, { phase: "failed", error: explain(error), refusal: error.details });
+    picture.attempt.refusal = error.details ?? null;
+    picture.fail(error);
     this.pictures.changed(picture);
     this.ended(picture);
   }
 
   ended(picture) {
-    picture.unwanted = picture.resent = false;
+    picture.attempt.over = true;
     this.dispatchEvent(new CustomEvent("end", { detail: picture }));
   }
 
   async cancel(picture) {
-    if (picture.phase === "starting") {
-      picture.unwanted = true;
+    if (picture.phase !== "active") {
+      if (picture.atWork) picture.attempt.unwanted = true;
       return;
     }
-    if (picture.phase !== "active") return;
     try {
       await remove(`/api/jobs/${picture.jobId}`);
       this.hear(picture, { ...picture.job, status: "cancelled" });
@@ -121,25 +125,20 @@ export class Jobs extends EventTarget {
 
   async look(picture, wait) {
     if (picture.phase !== "active") return;
-    const { jobId, job: { version } } = picture;
+    const { attempt, jobId, job: { version } } = picture;
     const query = wait ? `?wait=${wait}&since=${version ?? 0}` : "";
+    const stillMeant = () => picture.phase === "active" && picture.attempt === attempt && picture.jobId === jobId;
     try {
       const signal = AbortSignal.timeout((wait + SILENCE_S) * 1000);
       const job = await get(`/api/job-status/${jobId}${query}`, { signal });
-      if (picture.phase === "active" && picture.jobId === jobId) this.hear(picture, job);
+      if (stillMeant()) this.hear(picture, job);
     } catch (error) {
-      if (error instanceof ServerLostError) await untilBack();
+      if (error instanceof ServerLostError) return untilBack();
+      if (!(error instanceof ApiError)) throw error;
+      if (!stillMeant()) return;
+      if (isPictureGone(error) && picture.file) await this.resend(picture);
       else if (error.status === 410) this.hear(picture, { ...picture.job, status: "cancelled" });
-      else if (error.status === 404 && picture.file) await this.resend(picture, wishOf(picture));
-      else if (error instanceof ApiError) this.fail(picture, error);
-      else throw error;
+      else this.fail(picture, error);
     }
   }
-}
-
-/** What was asked for: remembered, or after a reload as the job has it. */
-function wishOf({ wishes, job }) {
-  if (wishes) return wishes;
-  const { quality, dimensions, fit, remove_background, target_faces, seed, prompt } = job;
-  return { quality, dimensions, fit, remove_background, target_faces, seed, prompt };
 }

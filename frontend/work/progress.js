@@ -24,10 +24,10 @@ export class Progress {
 
   /** Show the picture's job, or nothing when it is not at work. */
   show(picture) {
-    const busy = Boolean(picture?.busy || (picture?.phase === "sending" && picture.began));
-    byId("work").hidden = !busy;
+    const atWork = Boolean(picture?.atWork);
+    byId("work").hidden = !atWork;
     clearInterval(this.timer);
-    if (!busy) {
+    if (!atWork) {
       this.spoken = null;
       document.title = this.title;
       return;
@@ -49,8 +49,8 @@ export class Progress {
   }
 
   tick() {
-    const { began, job } = this.picture;
-    byId("elapsed").textContent = `${((Date.now() - began) / 1000).toFixed(1)} s so far`;
+    const { attempt, job } = this.picture;
+    byId("elapsed").textContent = `${((Date.now() - attempt.began) / 1000).toFixed(1)} s so far`;
     const left = this.picture.phase === "active" ? this.left(job) : null;
     byId("eta").textContent = left === null ? "" : left > 0.3 ? `${roughly(left)} left` : "nearly done";
   }

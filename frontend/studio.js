@@ -11,8 +11,8 @@ import { Rows } from "./input/rows.js";
 import { path } from "./result/files.js";
 import { History } from "./result/history.js";
 import { Result } from "./result/result.js";
-import { blob, connection, patiently } from "./shared/api.js";
-import { showHealth, watchConnection } from "./shared/connection.js";
+import { blob, patiently } from "./shared/api.js";
+import { Watch } from "./shared/connection.js";
 import { byId } from "./shared/dom.js";
 import { explain } from "./shared/errors.js";
 import { keepingFocus } from "./shared/focus.js";
@@ -27,7 +27,6 @@ import { Progress } from "./work/progress.js";
 
 setUpKey();
 setUpTheme(byId("theme"), byId("theme-text"));
-watchConnection();
 
 const pictures = new Pictures();
 const models = new Models();
@@ -144,7 +143,7 @@ function forgetPast(job) {
 }
 
 async function begin() {
-  await showHealth(() => refreshModels().catch((error) => tell(explain(error))));
+  await new Watch(() => refreshModels().catch((error) => tell(explain(error)))).heard;
   const found = await pictures.restore();
   const { current } = pictures;
   if (current?.result) options.restore(current.result);
@@ -155,7 +154,6 @@ async function begin() {
 }
 
 addEventListener("hashchange", () => location.reload());  // another job's address was entered
-connection.addEventListener("back", () => refreshModels().catch(() => {}));
 showPicture();
 showQuality(null);
 begin().catch((error) => tell(explain(error)));

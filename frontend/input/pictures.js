@@ -91,7 +91,7 @@ export class Pictures extends EventTarget {
         if (id === wanted) this.select(picture);
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
-        missing ||= id === wanted;
+        missing ||= id === wanted && [404, 410].includes(error.status);
       }
     }
     if (!this.current && this.list.length) this.select(this.list[0]);

@@ -4,7 +4,7 @@ import { explain } from "../shared/errors.js";
 import { Attempt, isActive } from "../work/attempt.js";
 
 /** Sending it once more would end in the same way. */
-const NO_PICTURE = new Set(["bad_image", "not_an_image", "too_large", "bad_request"]);
+const NO_PICTURE = new Set(["not_an_image", "too_large", "bad_request"]);
 
 export class Picture {
   name;

@@ -16,13 +16,12 @@ export const isPictureGone = (error) => error.code === "upload_lost" || error.st
 
 const ADVICE = {
   empty_image: "Choose another picture, correct what was found with the brush, or change Background under More options.",
-  bad_image: "Choose another file, or save it again as PNG or JPEG.",
   not_an_image: "Save it as PNG or JPEG and choose that file; photos from a phone may have to be exported first.",
   too_large: "Make the picture smaller and try again.",
   upload_lost: "Add the picture again.",
   empty_mesh: "Try a larger size, or a picture in which the object is thicker.",
   out_of_memory: "Lower the quality, or close other programs, then try again.",
-  model_unavailable: "Look at the reason under Model, then restart the server.",
+  model_unavailable: "Choose another model, or look at its reason under Model.",
   model_not_ready: "Look at the reason under Model, then restart the server.",
   shape_lost: "Make the model again.",
   storage: "Check that the server's disk has room and may be written to, then try again.",

@@ -98,7 +98,7 @@ export class Jobs extends EventTarget {
       await remove(`/api/jobs/${picture.jobId}`);
       this.hear(picture, { ...picture.job, status: "cancelled" });
     } catch (error) {
-      if (error.status !== 404 && !(error instanceof ServerLostError)) throw error;
+      if (![404, 410].includes(error.status) && !(error instanceof ServerLostError)) throw error;
     }
   }
 

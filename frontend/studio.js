@@ -1,7 +1,7 @@
 // The page: wires its parts together.
 
 import { CachePanel } from "./cache/panel.js";
-import { setUpIntake } from "./input/intake.js";
+import { setUpIntake, showFormats } from "./input/intake.js";
 import { Mask } from "./input/mask.js";
 import { Models } from "./input/models.js";
 import { Options } from "./input/options.js";
@@ -29,15 +29,17 @@ setUpKey();
 setUpTheme(byId("theme"), byId("theme-text"));
 
 const pictures = new Pictures();
-const models = new Models();
-const jobs = new Jobs(pictures, () => models.loaded?.id ?? null);
+const models = new Models(() => followModel());
+const jobs = new Jobs(pictures, () => models.usual);
 const button = new MakeButton(pictures);
 const options = new Options(() => {
-  showQuality(models.loaded);
+  showQuality(models.chosen);
   button.show();
 });
 const view = new View();
-const progress = new Progress((job) => expectedTime(models.loaded, job.quality)?.seconds ?? null);
+const progress = new Progress(({ attempt, job }) => (
+  expectedTime(models.named(attempt.wish.model ?? models.usual), job.quality)?.seconds ?? null
+));
 const result = new Result();
 const cache = new CachePanel();
 const mask = new Mask(pictures, () => options.values().remove_background);
@@ -46,12 +48,22 @@ const history = new History(openPast, forgetPast);
 
 async function refreshModels() {
   try {
-    options.setReads((await models.refresh())?.reads ?? []);
-    showQuality(models.loaded);
+    await models.refresh();
   } catch (error) {
     models.fail(explain(error));
     throw error;
   }
+  const { limits, info: { limits: { max_upload_mb: most, image_formats: read } = {} } } = models;
+  pictures.mostMb = most ?? Infinity;
+  if (read) showFormats(read);
+  result.offer(limits.choices("format"), limits.standard("format"));
+  followModel();
+}
+
+/** Another model may read other options, and these within other bounds. */
+function followModel() {
+  options.follow(models.limits, models.reads);
+  showQuality(models.chosen);
 }
 
 /** What the viewer shows: the file's address, so that the same is not loaded twice. */
@@ -73,8 +85,9 @@ function lookAt(file) {
 
 byId("options").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const wish = options.wish();
-  if (!wish) return;
+  const asked = options.wish();
+  if (!asked) return;
+  const wish = { ...asked, ...models.wish() };
   document.querySelector(".view").scrollIntoView({ block: "nearest" });  // on a phone it is further down
   for (const picture of button.targets) await jobs.start(picture, wish);  // one after the other keeps their order
 });
@@ -133,8 +146,14 @@ function openPast(job) {
   const known = pictures.list.find((each) => each.jobId === job.job_id);
   const picture = known ?? pictures.fromJob(job);
   if (!known) pictures.list.push(picture);
-  options.restore(job);
+  askAsFor(job);
   pictures.select(picture);
+}
+
+/** Ask for what this job was made with. */
+function askAsFor(job) {
+  if (job.model) models.want(job.model === models.usual ? null : job.model);
+  options.restore(job);
 }
 
 function forgetPast(job) {
@@ -146,7 +165,7 @@ async function begin() {
   await new Watch(() => refreshModels().catch((error) => tell(explain(error)))).heard;
   const found = await pictures.restore();
   const { current } = pictures;
-  if (current?.result) options.restore(current.result);
+  if (current?.result) askAsFor(current.result);
   if (!found) tell("The model of this address is no longer on the server.");
   jobs.follow();
   await history.load();

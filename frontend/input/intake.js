@@ -50,6 +50,12 @@ export function setUpIntake(onFiles) {
   });
 }
 
+/** Say what files the server reads. */
+export function showFormats(names) {
+  const list = new Intl.ListFormat("en-GB", { type: "disjunction" });
+  byId("picture-formats").textContent = list.format(names.map((name) => (name === "WEBP" ? "WebP" : name)));
+}
+
 /** Every pasted picture is called image.png: tell them apart. */
 function named(file) {
   if (file.name !== "image.png") return file;

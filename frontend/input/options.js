@@ -1,87 +1,119 @@
 // The form: what is asked for, remembered from visit to visit, checked before it is sent.
 
-import { byId } from "../shared/dom.js";
+import { byId, el } from "../shared/dom.js";
 import { visits } from "../shared/store.js";
 import { millimetres } from "../shared/words.js";
+import { fits, Limits, wanted } from "./limits.js";
 
 const KEY = "orfeas.options";
-const DEFAULTS = {
+/** Until the server says otherwise. */
+const STANDARD = {
   quality: "7", side: "longest", millimetres: "100", target_faces: "", remove_background: "auto", seed: "0", prompt: "",
 };
+const NAMES = Object.keys(STANDARD);
 const UNUSUAL = ["target_faces", "remove_background", "prompt"];
 const SIDES = ["width", "height", "depth"];
-const LONGEST_MM = 100_000, MOST_FACES = 5_000_000;
 
 export class Options {
   /** `onChange()` after each change. */
   constructor(onChange) {
     this.form = byId("options");
-    this.reads = new Set();
+    this.limits = new Limits();
+    this.reads = new Set(["quality"]);
+    this.standard = { ...STANDARD };
+    this.given = remembered();  // what was chosen, here or by looking at a model; the rest follows the defaults
     this.extents = null;
-    this.fill({ ...DEFAULTS, ...remembered() });
-    this.form.addEventListener("input", () => {
+    this.fill();
+    this.form.addEventListener("input", ({ target }) => {
       this.clearErrors();
-      visits.set(KEY, JSON.stringify(this.values()));
+      if (NAMES.includes(target.name)) this.give({ ...this.given, [target.name]: target.value });
       this.showSize();
       onChange();
     });
-    byId("defaults").addEventListener("click", () => {
-      this.fill(DEFAULTS);
-      this.form.dispatchEvent(new Event("input"));
-    });
+    byId("defaults").addEventListener("click", () => this.change({}));
     this.showSize();
   }
 
   values() {
-    return Object.fromEntries(Object.keys(DEFAULTS).map((name) => [name, this.form.elements[name].value]));
+    return Object.fromEntries(NAMES.map((name) => [name, this.form.elements[name].value]));
   }
 
-  fill(values) {
-    for (const name of Object.keys(DEFAULTS)) this.form.elements[name].value = values[name] ?? DEFAULTS[name];
-    byId("advanced").open ||= UNUSUAL.some((name) => this.form.elements[name].value !== DEFAULTS[name]);
+  give(values) {
+    this.given = values;
+    visits.set(KEY, JSON.stringify(values));
   }
 
-  /** Only what the model reads is asked for. */
-  setReads(reads) {
-    this.reads = new Set(reads);
-    byId("seed-field").hidden = !this.reads.has("seed");
-    byId("prompt-field").hidden = !this.reads.has("prompt");
+  /** As if the user had chosen these values and nothing else. */
+  change(values) {
+    this.give(values);
+    this.fill();
+    this.form.dispatchEvent(new Event("input"));
+  }
+
+  fill() {
+    for (const name of NAMES) {
+      const field = this.form.elements[name], value = this.given[name] ?? this.standard[name];
+      if (field.value !== value) field.value = value;
+      if (field.value === "" && value !== "") field.value = this.standard[name];  // no such choice any more
+    }
+    byId("advanced").open ||= UNUSUAL.some((name) => this.form.elements[name].value !== this.standard[name]);
+  }
+
+  /** Take over the server's bounds, choices and defaults; only what the model reads is asked for. */
+  follow(limits, reads) {
+    this.limits = limits;
+    this.reads = reads;
+    for (const name of ["quality", "seed", "prompt"]) byId(`${name}-field`).hidden = !reads.has(name);
+    const { least, most } = limits.bounds("quality");
+    if (least !== undefined) byId("quality").min = least;
+    if (most !== undefined) byId("quality").max = most;
+    const longest = limits.longest("prompt");
+    if (longest === undefined) byId("prompt").removeAttribute("maxlength");
+    else byId("prompt").maxLength = longest;
+    offer(byId("remove_background"), limits.choices("remove_background"));
+    for (const name of ["quality", "target_faces", "remove_background", "seed", "prompt"]) {
+      this.standard[name] = String(limits.standard(name) ?? STANDARD[name]);
+    }
+    this.fill();
+    this.showSize();
   }
 
   /** The fields of the request, or null after saying at the field what is wrong with it. */
   wish() {
     this.clearErrors();
-    const values = this.values();
-    const size = number(values.millimetres), faces = number(values.target_faces), seed = number(values.seed);
-    if (!(size > 0 && size <= LONGEST_MM)) {
-      this.refuse("millimetres", "Give a number of millimetres, more than 0 and up to 100,000.");
-    }
-    if (values.target_faces.trim() && !(Number.isInteger(faces) && faces >= 4 && faces <= MOST_FACES)) {
-      this.refuse("target_faces", "Give a whole number from 4 to 5,000,000, or leave it empty.");
-    }
-    if (this.reads.has("seed") && !(Number.isInteger(seed) && seed >= 0 && seed < 2 ** 32)) {
-      this.refuse("seed", "Give a whole number from 0 to 4,294,967,295.");
-    }
-    const bad = this.form.querySelector("[aria-invalid=true]");
+    const values = this.values(), { reads } = this;
+    const sides = values.side === "longest" ? SIDES : [values.side];
+    const size = this.number("millimetres", this.limits.bounds("dimensions", sides[0]), " of millimetres");
+    const faces = values.target_faces.trim()
+      && this.number("target_faces", this.limits.bounds("target_faces"), "", ", or leave it empty");
+    const seed = reads.has("seed") && this.number("seed", this.limits.bounds("seed"));
+    const bad = this.form.querySelector("input[aria-invalid=true]");
     if (bad) {
       if (byId("advanced").contains(bad)) byId("advanced").open = true;
       bad.focus();
+      byId(`${bad.id}-error`).scrollIntoView({ block: "nearest" });
       return null;
     }
-    const sides = values.side === "longest" ? SIDES : [values.side];
     return {
-      quality: Number(values.quality),
+      ...(reads.has("quality") ? { quality: Number(values.quality) } : {}),
       dimensions: Object.fromEntries(sides.map((side) => [side, size])),
       remove_background: values.remove_background,
-      ...(values.target_faces.trim() ? { target_faces: faces } : {}),
-      ...(this.reads.has("seed") ? { seed } : {}),
-      ...(this.reads.has("prompt") && values.prompt.trim() ? { prompt: values.prompt.trim() } : {}),
+      ...(faces !== "" ? { target_faces: faces } : {}),
+      ...(reads.has("seed") ? { seed } : {}),
+      ...(reads.has("prompt") && values.prompt.trim() ? { prompt: values.prompt.trim() } : {}),
     };
+  }
+
+  /** The number in a field; says there what to give instead when it is none, or not within the bounds. */
+  number(field, bounds, unit = "", more = "") {
+    const value = asNumber(byId(field).value);
+    if (!fits(value, bounds)) this.refuse(field, `${wanted(bounds, unit)}${more}.`);
+    return value;
   }
 
   refuse(field, text) {
     byId(`${field}-error`).textContent = text;
-    byId(field).setAttribute("aria-invalid", "true");
+    byId(field)?.setAttribute("aria-invalid", "true");
   }
 
   /** What the server refused, at the fields. */
@@ -93,26 +125,23 @@ export class Options {
   }
 
   clearErrors() {
-    for (const field of this.form.querySelectorAll("[aria-invalid]")) {
-      field.removeAttribute("aria-invalid");
-      byId(`${field.id}-error`).textContent = "";
-    }
+    for (const field of this.form.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
+    for (const error of this.form.querySelectorAll(".error[id]")) error.textContent = "";
   }
 
   /** The options that a job was made with. */
   restore(job) {
     const given = Object.entries(job.dimensions).filter(([, value]) => value);
     const alone = given.length === 1;
-    this.fill({
+    this.change({
       quality: String(job.quality),
       side: alone ? given[0][0] : "longest",
-      millimetres: String(alone ? given[0][1] : Math.max(...given.map(([, value]) => value), 0) || 100),
+      millimetres: String(alone ? given[0][1] : Math.max(...given.map(([, value]) => value), 0) || this.standard.millimetres),
       target_faces: job.target_faces ? String(job.target_faces) : "",
       remove_background: job.remove_background,
       seed: String(job.seed),
       prompt: job.prompt,
     });
-    this.form.dispatchEvent(new Event("input"));
   }
 
   /** The proportions of the model at hand, [width, height, depth] in any unit, or null. */
@@ -122,7 +151,7 @@ export class Options {
   }
 
   showSize() {
-    const { side, millimetres: text } = this.values(), size = number(text);
+    const { side, millimetres: text } = this.values(), size = asNumber(text);
     const note = byId("size-note");
     if (!this.extents || !(size > 0)) {
       note.textContent = "The other sides follow the object's proportions.";
@@ -134,16 +163,24 @@ export class Options {
   }
 }
 
+/** Let a list offer these choices, with its own words where it has some; null: as it is. */
+function offer(select, choices) {
+  if (!choices) return;
+  const known = new Map([...select.options].map((option) => [option.value, option]));
+  select.replaceChildren(...choices.map((value) => known.get(value) ?? el("option", { value }, value)));
+}
+
 function remembered() {
   try {
-    return JSON.parse(visits.get(KEY)) ?? {};
+    const kept = JSON.parse(visits.get(KEY)) ?? {};
+    return Object.fromEntries(NAMES.filter((name) => typeof kept[name] === "string").map((name) => [name, kept[name]]));
   } catch {
     return {};
   }
 }
 
 /** A number as people write it; NaN when it is none. */
-function number(text) {
+function asNumber(text) {
   const trimmed = text.trim().replace(/^(\d+),(\d+)$/, "$1.$2");
   return trimmed === "" ? NaN : Number(trimmed);
 }

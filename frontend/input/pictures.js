@@ -12,6 +12,8 @@ const TABLE = "orfeas.table";
 export class Pictures extends EventTarget {
   list = [];
   current = null;
+  /** The largest file that the server takes, in MB. */
+  mostMb = Infinity;
 
   changed(picture = null) {
     this.dispatchEvent(new CustomEvent("change", { detail: picture }));
@@ -57,6 +59,9 @@ export class Pictures extends EventTarget {
 
   async upload(picture) {
     if (!picture.file) picture.keepFile(await this.fetchFile(picture));
+    if (picture.file.size > this.mostMb * 1e6) {
+      throw new ApiError(413, { error: `the picture is larger than ${this.mostMb} MB`, code: "too_large" });
+    }
     const body = new FormData();
     body.append("image", picture.file, picture.name);
     return (await request("POST", "/api/upload-image", { body })).json();

@@ -5,14 +5,15 @@ import { explain } from "../shared/errors.js";
 import { tell } from "../shared/notices.js";
 import { bytes } from "../shared/words.js";
 import { download, estimates } from "./files.js";
-import { FORMATS } from "./formats.js";
+import { formats, useOf } from "./formats.js";
 
 export function saveAs(job) {
   const dialog = byId("save-as"), sizes = { ...estimates(job), [job.format]: job.file_size };
   byId("save-as-title").textContent = `Save ${job.original_filename} as`;
-  byId("save-as-formats").replaceChildren(...Object.entries(FORMATS).map(([format, use]) => {
-    const size = `${format === job.format ? "" : "≈ "}${bytes(sizes[format])}`;
-    return el("button", { value: format }, el("b", {}, format.toUpperCase()), el("small", {}, use), el("span", {}, size));
+  byId("save-as-formats").replaceChildren(...formats().map((format) => {
+    const size = sizes[format] ? `${format === job.format ? "" : "≈ "}${bytes(sizes[format])}` : "";
+    const name = el("b", {}, format.toUpperCase()), use = el("small", {}, useOf(format));
+    return el("button", { value: format }, name, use, el("span", {}, size));
   }));
   dialog.returnValue = "";
   dialog.showModal();

@@ -41,7 +41,7 @@ export const isActive = (job) => ACTIVE.has(job.status);
 
 /** What a job was asked for, as a request. */
 function wishOf(job) {
-  return Object.fromEntries(ASKED.map((name) => [name, job[name]]).filter(([, value]) => value !== undefined));
+  return Object.fromEntries(ASKED.map((name) => [name, job[name]]).filter(([, value]) => value !== undefined && value !== null));
 }
 
 /** Whether the wish is what the job was made with. */

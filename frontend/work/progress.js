@@ -12,7 +12,7 @@ const BY_STEP = { queued: 1, initializing: 2, decode: 2, foreground: 3, export: 
 const TICK_MS = 100;
 
 export class Progress {
-  /** `expect(job)`: seconds that such a job takes, for when the server has no past runs to tell from; or null. */
+  /** `expect(picture)`: seconds that such a job takes, for when the server has no past runs to tell from; or null. */
   constructor(expect) {
     this.expect = expect;
     this.items = STAGES.map((text) => el("li", {}, text, el("small")));
@@ -55,9 +55,9 @@ export class Progress {
     byId("eta").textContent = left === null ? "" : left > 0.3 ? `${roughly(left)} left` : "nearly done";
   }
 
-  left({ eta_seconds: eta, queue_position: position, quality, started_at: started }) {
+  left({ eta_seconds: eta, queue_position: position, started_at: started }) {
     if (eta !== null) return eta - (Date.now() - this.heard) / 1000;
-    const usual = position ? null : this.expect({ quality });
+    const usual = position ? null : this.expect(this.picture);
     return usual === null ? null : usual - (Date.now() - (Date.parse(started ?? "") || this.heard)) / 1000;
   }
 

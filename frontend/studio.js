@@ -1,37 +1,45 @@
 // The page: wires its parts together.
 
-import { blob, connection, patiently } from "./api.js";
-import { CachePanel } from "./cache_panel.js";
-import { showHealth, watchConnection } from "./connection.js";
-import { byId } from "./dom.js";
-import { path } from "./files.js";
-import { keepingFocus } from "./focus.js";
-import { History } from "./history.js";
-import { setUpIntake } from "./intake.js";
-import { Jobs } from "./jobs.js";
-import { setUpKey } from "./key.js";
-import { Mask } from "./mask.js";
-import { Models } from "./models.js";
-import { say, tell } from "./notices.js";
-import { Options } from "./options.js";
-import { Pictures } from "./pictures.js";
-import { Progress } from "./progress.js";
-import { Result } from "./result.js";
-import { Rows } from "./rows.js";
-import { setUpTheme } from "./theme.js";
-import { View } from "./viewer_bar.js";
-import { explain, sizes } from "./words.js";
+import { CachePanel } from "./cache/panel.js";
+import { setUpIntake, showFormats } from "./input/intake.js";
+import { Mask } from "./input/mask.js";
+import { Models } from "./input/models.js";
+import { Options } from "./input/options.js";
+import { Pictures } from "./input/pictures.js";
+import { expectedTime, showQuality } from "./input/quality.js";
+import { Rows } from "./input/rows.js";
+import { path } from "./result/files.js";
+import { History } from "./result/history.js";
+import { Result } from "./result/result.js";
+import { blob, patiently } from "./shared/api.js";
+import { Watch } from "./shared/connection.js";
+import { byId } from "./shared/dom.js";
+import { explain } from "./shared/errors.js";
+import { keepingFocus } from "./shared/focus.js";
+import { setUpKey } from "./shared/key.js";
+import { say, tell } from "./shared/notices.js";
+import { setUpTheme } from "./shared/theme.js";
+import { sizes } from "./shared/words.js";
+import { View } from "./viewer/bar.js";
+import { Jobs } from "./work/jobs.js";
+import { MakeButton } from "./work/make_button.js";
+import { Progress } from "./work/progress.js";
 
 setUpKey();
 setUpTheme(byId("theme"), byId("theme-text"));
-watchConnection();
 
 const pictures = new Pictures();
-const jobs = new Jobs(pictures);
-const models = new Models();
-const options = new Options(() => showButton());
+const models = new Models(() => followModel());
+const jobs = new Jobs(pictures, () => models.usual);
+const button = new MakeButton(pictures);
+const options = new Options(() => {
+  showQuality(models.chosen);
+  button.show();
+});
 const view = new View();
-const progress = new Progress((job) => models.expected(job.quality)?.seconds ?? null);
+const progress = new Progress(({ attempt, job }) => (
+  expectedTime(models.named(attempt.wish.model ?? models.usual), job.quality)?.seconds ?? null
+));
 const result = new Result();
 const cache = new CachePanel();
 const mask = new Mask(pictures, () => options.values().remove_background);
@@ -40,11 +48,22 @@ const history = new History(openPast, forgetPast);
 
 async function refreshModels() {
   try {
-    options.setReads((await models.refresh())?.reads ?? []);
+    await models.refresh();
   } catch (error) {
     models.fail(explain(error));
     throw error;
   }
+  const { limits, info: { limits: { max_upload_mb: most, image_formats: read } = {} } } = models;
+  pictures.mostMb = most ?? Infinity;
+  if (read) showFormats(read);
+  result.offer(limits.choices("format"), limits.standard("format"));
+  followModel();
+}
+
+/** Another model may read other options, and these within other bounds. */
+function followModel() {
+  options.follow(models.limits, models.reads);
+  showQuality(models.chosen);
 }
 
 /** What the viewer shows: the file's address, so that the same is not loaded twice. */
@@ -66,36 +85,14 @@ function lookAt(file) {
 
 byId("options").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const wish = options.wish();
-  if (!wish) return;
+  const asked = options.wish();
+  if (!asked) return;
+  const wish = { ...asked, ...models.wish() };
   document.querySelector(".view").scrollIntoView({ block: "nearest" });  // on a phone it is further down
-  for (const picture of toMake()) await jobs.start(picture, wish);  // one after the other keeps their order
+  for (const picture of button.targets) await jobs.start(picture, wish);  // one after the other keeps their order
 });
 
 byId("cancel").addEventListener("click", () => jobs.cancel(pictures.current).catch((error) => tell(explain(error))));
-
-/** The picture at hand, and all others that nothing was made of yet. */
-function toMake() {
-  const waiting = pictures.list.filter((each) => each.phase === "ready" && !each.result && each !== pictures.current);
-  const { current } = pictures;
-  return [...(current && !current.busy && !current.refused && current.phase !== "sending" ? [current] : []), ...waiting];
-}
-
-function showButton() {
-  const { current } = pictures, button = byId("make"), ready = toMake();
-  const made = current?.result && current.phase === "done" && ready.length === 1;
-  button.disabled = !ready.length;
-  const stuck = ["failed", "cancelled"].includes(current?.phase) && !current.refused;
-  const again = made ? "Make it again" : stuck ? "Try again" : "Make the model";
-  button.textContent = ready.length > 1 ? `Make ${ready.length} models` : again;
-  const note = !current ? "Choose a picture first."
-    : current.phase === "sending" ? "Sending the picture…"
-      : current.busy ? "Working on it."
-        : current.error ?? (made ? "Another size takes no new shape."
-          : current.phase === "ready" && current.result ? "The mask has changed: make the model anew." : "");
-  byId("make-note").textContent = note;
-  byId("make-note").classList.toggle("error", Boolean(current?.error));
-}
 
 function showPicture() {
   const { current, list } = pictures;
@@ -106,7 +103,7 @@ function showPicture() {
   progress.show(current);
   result.show(current);
   options.setProportions(current?.phase === "done" ? current.result.mesh.extents_mm : null);
-  showButton();
+  button.show();
 }
 
 async function showModel() {
@@ -126,7 +123,7 @@ async function showModel() {
 }
 
 pictures.addEventListener("change", ({ detail }) => {
-  keepingFocus(!detail || detail === pictures.current ? showPicture : showButton);
+  keepingFocus(!detail || detail === pictures.current ? showPicture : () => button.show());
 });
 pictures.addEventListener("select", () => showModel());
 pictures.addEventListener("file", () => showPicture());
@@ -138,8 +135,7 @@ jobs.addEventListener("end", async ({ detail: picture }) => {
     say(`${picture.name} is ready${cached ? ", from the cache" : ""}: ${sizes(mesh.extents_mm)}, ${closed}.`);
   } else if (picture.phase === "failed") say(picture.error);
   else say(`${picture.name} was cancelled.`);
-  if (current && picture.refusal) options.showRefusal(picture.refusal);
-  picture.refusal = null;
+  if (current) options.showRefusal(picture.attempt.refusal);
   if (picture.phase !== "done") return;
   const file = current ? await showModel() : null;
   await Promise.allSettled([history.added(picture.result, file), refreshModels(), cache.tick()]);
@@ -150,9 +146,14 @@ function openPast(job) {
   const known = pictures.list.find((each) => each.jobId === job.job_id);
   const picture = known ?? pictures.fromJob(job);
   if (!known) pictures.list.push(picture);
-  options.restore(job);
-  picture.wish ??= JSON.stringify(options.wish());  // to be made again as it is, it needs no job of its own
+  askAsFor(job);
   pictures.select(picture);
+}
+
+/** Ask for what this job was made with. */
+function askAsFor(job) {
+  if (job.model) models.want(job.model === models.usual ? null : job.model);
+  options.restore(job);
 }
 
 function forgetPast(job) {
@@ -161,13 +162,10 @@ function forgetPast(job) {
 }
 
 async function begin() {
-  await showHealth(() => refreshModels().catch((error) => tell(explain(error))));
+  await new Watch(() => refreshModels().catch((error) => tell(explain(error)))).heard;
   const found = await pictures.restore();
   const { current } = pictures;
-  if (current?.result) {
-    options.restore(current.result);
-    current.wish = JSON.stringify(options.wish());
-  }
+  if (current?.result) askAsFor(current.result);
   if (!found) tell("The model of this address is no longer on the server.");
   jobs.follow();
   await history.load();
@@ -175,7 +173,6 @@ async function begin() {
 }
 
 addEventListener("hashchange", () => location.reload());  // another job's address was entered
-connection.addEventListener("back", () => refreshModels().catch(() => {}));
 showPicture();
-models.showQuality();
+showQuality(null);
 begin().catch((error) => tell(explain(error)));

@@ -1,9 +1,9 @@
 // The cache's limits: shown, edited, and refused at the field by the server's own check.
 
-import { get, post } from "./api.js";
-import { byId } from "./dom.js";
-import { say } from "./notices.js";
-import { explain } from "./words.js";
+import { get, post } from "../shared/api.js";
+import { byId } from "../shared/dom.js";
+import { explain } from "../shared/errors.js";
+import { say } from "../shared/notices.js";
 
 const FIELDS = ["max_size", "max_memory_mb", "default_ttl_seconds"];
 

@@ -1,8 +1,8 @@
 // What is happening while a model is made: stages, time gone, time left, place in the queue.
 
-import { byId, el } from "./dom.js";
-import { say } from "./notices.js";
-import { roughly } from "./words.js";
+import { byId, el } from "../shared/dom.js";
+import { say } from "../shared/notices.js";
+import { roughly } from "../shared/words.js";
 
 const STAGES = [
   "Sending the picture", "Waiting for its turn", "Reading the picture",
@@ -12,7 +12,7 @@ const BY_STEP = { queued: 1, initializing: 2, decode: 2, foreground: 3, export: 
 const TICK_MS = 100;
 
 export class Progress {
-  /** `expect(job)`: seconds that such a job takes, for when the server has no past runs to tell from; or null. */
+  /** `expect(picture)`: seconds that such a job takes, for when the server has no past runs to tell from; or null. */
   constructor(expect) {
     this.expect = expect;
     this.items = STAGES.map((text) => el("li", {}, text, el("small")));
@@ -24,10 +24,10 @@ export class Progress {
 
   /** Show the picture's job, or nothing when it is not at work. */
   show(picture) {
-    const busy = Boolean(picture?.busy || (picture?.phase === "sending" && picture.began));
-    byId("work").hidden = !busy;
+    const atWork = Boolean(picture?.atWork);
+    byId("work").hidden = !atWork;
     clearInterval(this.timer);
-    if (!busy) {
+    if (!atWork) {
       this.spoken = null;
       document.title = this.title;
       return;
@@ -49,15 +49,15 @@ export class Progress {
   }
 
   tick() {
-    const { began, job } = this.picture;
-    byId("elapsed").textContent = `${((Date.now() - began) / 1000).toFixed(1)} s so far`;
+    const { attempt, job } = this.picture;
+    byId("elapsed").textContent = `${((Date.now() - attempt.began) / 1000).toFixed(1)} s so far`;
     const left = this.picture.phase === "active" ? this.left(job) : null;
     byId("eta").textContent = left === null ? "" : left > 0.3 ? `${roughly(left)} left` : "nearly done";
   }
 
-  left({ eta_seconds: eta, queue_position: position, quality, started_at: started }) {
+  left({ eta_seconds: eta, queue_position: position, started_at: started }) {
     if (eta !== null) return eta - (Date.now() - this.heard) / 1000;
-    const usual = position ? null : this.expect({ quality });
+    const usual = position ? null : this.expect(this.picture);
     return usual === null ? null : usual - (Date.now() - (Date.parse(started ?? "") || this.heard)) / 1000;
   }
 

@@ -1,5 +1,6 @@
 // Requests to the server: JSON in and out, the API key, and what happens when nobody answers.
 
+import { ApiError, ServerLostError } from "./errors.js";
 import { tab } from "./store.js";
 
 const KEY = "orfeas.key";
@@ -8,17 +9,6 @@ const GIVE_UP_AFTER = 3;
 /** `lost` when the server no longer answers, `back` when it does again. */
 export const connection = new EventTarget();
 let lost = false;
-
-export class ApiError extends Error {
-  constructor(status, { error, code, details } = {}) {
-    super(error ?? `the server answered ${status}`);
-    Object.assign(this, { status, code: code ?? "internal", details: details ?? {} });
-  }
-}
-
-export class ServerLostError extends Error {
-  code = "unreachable";
-}
 
 let askForKey = async () => null;
 /** `ask(wasWrong)` → the key or null. */

@@ -1,12 +1,14 @@
 // What was made: its measures, what they mean for printing, the files, and how to ask for the same again.
 
-import { ApiError, hasKey, size } from "./api.js";
+import { hasKey, size } from "../shared/api.js";
+import { byId, el } from "../shared/dom.js";
+import { ApiError, explain } from "../shared/errors.js";
+import { say, tell } from "../shared/notices.js";
+import { visits } from "../shared/store.js";
+import { bytes, count, seconds, sizes, volume } from "../shared/words.js";
 import { curlCommand, curlNeeds } from "./curl.js";
-import { byId, el } from "./dom.js";
 import { download, estimates, filename, link, path } from "./files.js";
-import { say, tell } from "./notices.js";
-import { visits } from "./store.js";
-import { bytes, count, explain, FORMATS, seconds, sizes, volume } from "./words.js";
+import { formats, offerFormats, useOf } from "./formats.js";
 
 const KEY = "orfeas.format";
 const CLOSED = ["Ready to print", "The surface is closed: a slicer knows inside from outside and can fill it."];
@@ -18,9 +20,9 @@ const OPEN = [
 export class Result {
   constructor() {
     this.job = null;
-    this.format = FORMATS[visits.get(KEY)] ? visits.get(KEY) : "stl";
-    this.outputs = {};
-    byId("formats").append(...Object.keys(FORMATS).map((format) => this.choice(format)));
+    this.took = null;
+    this.standard = "stl";  // until the server says otherwise
+    this.showChoices();
     byId("formats").addEventListener("change", (event) => {
       this.format = event.target.value;
       visits.set(KEY, this.format);
@@ -34,10 +36,25 @@ export class Result {
     byId("copy-curl").addEventListener("click", () => this.copy());
   }
 
+  /** The formats that the server has, and the one that it would take; undefined or null where it does not say. */
+  offer(names, standard) {
+    const changed = names && offerFormats(names);
+    if (!changed && this.standard === (standard ?? this.standard)) return;
+    this.standard = standard ?? this.standard;
+    this.showChoices();
+    if (this.job) this.showSizes();
+  }
+
+  showChoices() {
+    this.format = [visits.get(KEY), this.standard].find((each) => formats().includes(each)) ?? formats()[0];
+    this.outputs = {};
+    byId("formats").replaceChildren(...formats().map((format) => this.choice(format)));
+  }
+
   choice(format) {
     const output = this.outputs[format] = el("output");
     const radio = el("input", { type: "radio", name: "download-format", value: format, checked: format === this.format });
-    return el("label", {}, radio, el("b", {}, format.toUpperCase()), el("small", {}, FORMATS[format]), output);
+    return el("label", {}, radio, el("b", {}, format.toUpperCase()), el("small", {}, useOf(format)), output);
   }
 
   /** A completed picture's result, or nothing. */
@@ -45,16 +62,20 @@ export class Result {
     const job = picture?.result ?? null;
     byId("result").hidden = !job;
     byId("studio").dataset.hasResult = Boolean(job);
-    if (!job || (job === this.job && picture.took === this.took)) return;
+    const took = picture?.attempt?.took ?? null;
+    if (!job || (job === this.job && took === this.took)) return;
     this.job = job;
-    this.took = picture.took;
-    this.showBadge(job, picture.took);
+    this.took = took;
+    this.showBadge(job, took);
     this.showFacts(job.mesh);
-    const known = estimates(job);
+    this.showSizes();
+  }
+
+  showSizes() {
+    const { job } = this, known = estimates(job);
     for (const [format, output] of Object.entries(this.outputs)) {
-      output.textContent = known[format] ? `≈ ${bytes(known[format])}` : "";
+      output.textContent = format === job.format ? bytes(job.file_size) : known[format] ? `≈ ${bytes(known[format])}` : "";
     }
-    this.outputs[job.format].textContent = bytes(job.file_size);
     this.showFormat();
   }
 
@@ -79,7 +100,7 @@ export class Result {
 
   /** The exact size of the chosen format; what its conversion needs is kept for the download. */
   async showFormat() {
-    const { job, format } = this;
+    const { job, format } = this, output = this.outputs[format];
     if (!job) return;
     byId("download").href = link(job, format);
     byId("download").download = filename(job, format);
@@ -88,14 +109,14 @@ export class Result {
     const label = (known) => {
       byId("download-text").textContent = `Download ${format.toUpperCase()}${known ? ` · ${known}` : ""}`;
     };
-    label(this.outputs[format].textContent);
+    label(output.textContent);
     try {
       const exact = format === job.format ? job.file_size : await size(path(job, format));
       if (this.job !== job) return;
-      this.outputs[format].textContent = bytes(exact);
+      output.textContent = bytes(exact);
       if (this.format === format) label(bytes(exact));
     } catch (error) {
-      if (error instanceof ApiError && this.job === job) this.outputs[format].textContent = "not available";
+      if (error instanceof ApiError && this.job === job) output.textContent = "not available";
     }
   }
 

@@ -1,4 +1,4 @@
-// Numbers and states in words for people.
+// Numbers in words for people.
 
 const plain = new Intl.NumberFormat("en");
 
@@ -45,40 +45,4 @@ export function when(iso) {
   const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   if (date.toDateString() === today.toDateString()) return time;
   return `${date.toLocaleDateString([], { day: "numeric", month: "short" })}, ${time}`;
-}
-
-export const FORMATS = {
-  glb: "Blender, games",
-  stl: "3D printing",
-  "3mf": "printing in colour",
-  obj: "3D programs",
-  ply: "MeshLab, scans",
-};
-
-const ADVICE = {
-  empty_image: "Choose another picture, correct what was found with the brush, or change Background under More options.",
-  bad_image: "Choose another file, or save it again as PNG or JPEG.",
-  not_an_image: "Save it as PNG or JPEG and choose that file; photos from a phone may have to be exported first.",
-  too_large: "Make the picture smaller and try again.",
-  upload_lost: "Add the picture again.",
-  empty_mesh: "Try a larger size, or a picture in which the object is thicker.",
-  out_of_memory: "Lower the quality, or close other programs, then try again.",
-  model_unavailable: "Look at the reason under Model, then restart the server.",
-  model_not_ready: "Look at the reason under Model, then restart the server.",
-  shape_lost: "Make the model again.",
-  storage: "Check that the server's disk has room and may be written to, then try again.",
-  stopped: "Press the button to start it again.",
-  unauthorized: "Reload the page to enter the key.",
-  rate_limited: "Wait a minute, then try again.",
-  queue_full: "Wait for a model to be finished, then try again.",
-  not_found: "It may have been deleted. Add the picture again.",
-  internal: "Try again. If it happens again, the server's log says why.",
-  unreachable: "Check that the server still runs; then try again.",
-};
-
-/** What went wrong and what to do next, from an error or from a failed job's status. */
-export function explain({ message, error, code, error_type: type }) {
-  const said = String(error ?? message ?? "Something went wrong").replace(/\.?$/, ".");
-  const advice = ADVICE[code ?? type] ?? "Try again.";
-  return `${said.charAt(0).toUpperCase()}${said.slice(1)} ${advice}`;
 }

@@ -1,6 +1,6 @@
 // A figure over time: its name, its value now, and a curve of what it was.
 
-import { el } from "./dom.js";
+import { el } from "../shared/dom.js";
 
 const SPACE = "http://www.w3.org/2000/svg";
 const WIDTH = 200, HEIGHT = 54;

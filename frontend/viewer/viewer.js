@@ -1,12 +1,12 @@
 // The viewer: a canvas that shows a GLB, how it is moved and lit, and what happens when the graphics card gives up.
 // It draws only when something has changed.
 
-import { Camera } from "./viewer/camera.js";
-import { attachControls } from "./viewer/controls.js";
-import { decodePictures, parseGlb } from "./viewer/glb.js";
-import { MODES, Painter } from "./viewer/painter.js";
+import { Camera } from "./camera.js";
+import { attachControls } from "./controls.js";
+import { decodePictures, parseGlb } from "./glb.js";
+import { MODES, Painter } from "./painter.js";
 
-export { GlbError } from "./viewer/glb.js";
+export { GlbError } from "./glb.js";
 export { MODES };
 
 const SLOW_FRAME_MS = 45;

@@ -1,6 +1,6 @@
 // How pictures come in: dropped anywhere, pasted, or chosen; and the sample.
 
-import { byId } from "./dom.js";
+import { byId } from "../shared/dom.js";
 import { drawSample, sampleFile } from "./sample.js";
 
 /** `onFiles(files)` with one or more files, whatever way they came. */
@@ -48,6 +48,12 @@ export function setUpIntake(onFiles) {
     event.preventDefault();
     onFiles(files.map(named));
   });
+}
+
+/** Say what files the server reads. */
+export function showFormats(names) {
+  const list = new Intl.ListFormat("en-GB", { type: "disjunction" });
+  byId("picture-formats").textContent = list.format(names.map((name) => (name === "WEBP" ? "WebP" : name)));
 }
 
 /** Every pasted picture is called image.png: tell them apart. */

@@ -1,8 +1,8 @@
 // The buttons, labels and messages around the 3D view.
 
-import { byId, el, saveBlob } from "./dom.js";
-import { say, tell } from "./notices.js";
-import { count } from "./words.js";
+import { byId, el, saveBlob } from "../shared/dom.js";
+import { say, tell } from "../shared/notices.js";
+import { count } from "../shared/words.js";
 import { GlbError, MODES, Viewer } from "./viewer.js";
 
 const NO_WEBGL2 = "This browser shows no 3D here (it has no WebGL2). Everything else works: make the model and download it.";

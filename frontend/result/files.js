@@ -1,7 +1,7 @@
 // A job's files: where they are, what they are called, how large they will be, and how they are saved.
 
-import { blob, hasKey } from "./api.js";
-import { save, saveBlob } from "./dom.js";
+import { blob, hasKey } from "../shared/api.js";
+import { save, saveBlob } from "../shared/dom.js";
 
 export const path = (job, format) => `/api/download/${job.job_id}/model_${job.job_id}.${format}`;
 

@@ -1,9 +1,10 @@
 // The cache's entries, a page at a time.
 
-import { get, remove } from "./api.js";
-import { byId, el, iconButton } from "./dom.js";
-import { tell } from "./notices.js";
-import { bytes, count, explain, seconds } from "./words.js";
+import { get, remove } from "../shared/api.js";
+import { byId, el, iconButton } from "../shared/dom.js";
+import { explain } from "../shared/errors.js";
+import { tell } from "../shared/notices.js";
+import { bytes, count, seconds } from "../shared/words.js";
 
 const PAGE = 10;
 const KINDS = { shape: "Shape", file: "File" };

@@ -1,38 +1,19 @@
-// The pictures on the table: each with its file, its job on the server and what became of it. Which one is looked at is
-// kept in the address, the others in the tab, so that a reload loses nothing.
+// The pictures on the table. Which one is looked at is kept in the address, the others in the tab, so that a reload loses
+// nothing.
 
-import { ApiError, blob, get, patiently, put, remove, request } from "./api.js";
-import { tab } from "./store.js";
-import { explain } from "./words.js";
+import { blob, get, patiently, put, remove, request } from "../shared/api.js";
+import { ApiError } from "../shared/errors.js";
+import { tab } from "../shared/store.js";
+import { Picture } from "./picture.js";
 
 const TABLE = "orfeas.table";
-/** Sending it once more would end in the same way. */
-const NO_PICTURE = new Set(["bad_image", "not_an_image", "too_large", "bad_request"]);
-const ACTIVE = new Set(["queued", "initializing", "processing", "generating_3d"]);
-
-class Picture {
-  constructor(name) {
-    this.name = name;
-    this.file = null;
-    this.url = null;
-    this.jobId = null;
-    this.job = null;  // the status as last heard
-    this.result = null;  // the status of the last model that was made
-    this.phase = "sending";  // or ready, starting, active, done, failed, cancelled
-    this.error = null;
-    this.refused = false;  // the server takes no such file
-    this.mask = null;  // a Blob: the user's own
-  }
-
-  get busy() {
-    return this.phase === "starting" || this.phase === "active";
-  }
-}
 
 /** Events: `change` with the picture in `detail` (null: the list itself), `select`, and `file` once that of the current one is here. */
 export class Pictures extends EventTarget {
   list = [];
   current = null;
+  /** The largest file that the server takes, in MB. */
+  mostMb = Infinity;
 
   changed(picture = null) {
     this.dispatchEvent(new CustomEvent("change", { detail: picture }));
@@ -53,12 +34,7 @@ export class Pictures extends EventTarget {
 
   /** Put files on the table, show the first, and send them one after the other. */
   async add(files) {
-    const added = files.map((file) => {
-      const picture = new Picture(file.name);
-      picture.file = file;
-      picture.url = URL.createObjectURL(file);
-      return picture;
-    });
+    const added = files.map((file) => Picture.ofFile(file));
     this.list.push(...added);
     this.select(added[0]);
     for (const picture of added) if (this.list.includes(picture)) await this.send(picture);
@@ -66,19 +42,15 @@ export class Pictures extends EventTarget {
 
   /** Upload, or upload anew for another model of the same picture. */
   async send(picture) {
-    picture.phase = "sending";
-    picture.error = null;
+    picture.enter("sending");
     this.changed(picture);
     try {
       const answer = await patiently(() => this.upload(picture));
-      picture.jobId = answer.job_id;
-      picture.job = null;
+      picture.sent(answer.job_id);
       if (picture.mask) await patiently(() => put(`/api/jobs/${picture.jobId}/mask`, picture.mask));
-      picture.phase = "ready";
+      picture.enter("ready");
     } catch (error) {
-      picture.phase = "failed";
-      picture.error = explain(error);
-      picture.refused = !picture.jobId && NO_PICTURE.has(error.code);
+      picture.notSent(error);
     }
     this.keep();
     this.changed(picture);
@@ -86,14 +58,18 @@ export class Pictures extends EventTarget {
   }
 
   async upload(picture) {
+    if (!picture.file) picture.keepFile(await this.fetchFile(picture));
+    if (picture.file.size > this.mostMb * 1e6) {
+      throw new ApiError(413, { error: `the picture is larger than ${this.mostMb} MB`, code: "too_large" });
+    }
     const body = new FormData();
-    body.append("image", await this.fileOf(picture), picture.name);
+    body.append("image", picture.file, picture.name);
     return (await request("POST", "/api/upload-image", { body })).json();
   }
 
-  async fileOf(picture) {
-    picture.file ??= new File([await blob(picture.job.preview_url)], picture.name);
-    return picture.file;
+  async fetchFile(picture) {
+    const file = await blob(picture.job.preview_url);
+    return new File([file], picture.name, { type: file.type });
   }
 
   remove(picture) {
@@ -120,7 +96,7 @@ export class Pictures extends EventTarget {
         if (id === wanted) this.select(picture);
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
-        missing ||= id === wanted;
+        missing ||= id === wanted && [404, 410].includes(error.status);
       }
     }
     if (!this.current && this.list.length) this.select(this.list[0]);
@@ -128,21 +104,16 @@ export class Pictures extends EventTarget {
     return !missing;
   }
 
-  /** A job of the server's, from the history or from before a reload. */
+  /** A job of the server's as a picture, which is not on the table yet. */
   fromJob(job) {
-    const picture = new Picture(job.original_filename);
-    picture.jobId = job.job_id;
-    this.take(picture, job);
-    if (picture.phase === "active") picture.began = Date.parse(job.started_at ?? "") || Date.now();
+    const picture = Picture.ofJob(job);
     this.showFile(picture);
     return picture;
   }
 
   async showFile(picture) {
     try {
-      const file = await blob(picture.job.preview_url);
-      picture.file = new File([file], picture.name, { type: file.type });
-      picture.url = URL.createObjectURL(picture.file);
+      picture.keepFile(await this.fetchFile(picture));
       if (picture.job.has_user_mask) picture.mask = await blob(`/api/jobs/${picture.jobId}/mask`);
     } catch { /* the row goes without a thumbnail */ }
     this.changed(picture);
@@ -150,14 +121,8 @@ export class Pictures extends EventTarget {
   }
 
   /** Hear a job's status. */
-  take(picture, job) {
-    picture.job = job;
-    picture.error = null;
-    if (ACTIVE.has(job.status)) picture.phase = "active";
-    else if (job.status === "completed") Object.assign(picture, { phase: "done", result: job });
-    else if (job.status === "cancelled") picture.phase = "cancelled";
-    else if (job.status === "failed") Object.assign(picture, { phase: "failed", error: explain(job) });
-    else picture.phase = "ready";
+  hear(picture, job) {
+    picture.hear(job);
     this.changed(picture);
   }
 }

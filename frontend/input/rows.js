@@ -1,8 +1,8 @@
 // The list of pictures: a row each with its thumbnail, what is happening to it, and a way to be rid of it.
 
-import { byId, el, iconButton } from "./dom.js";
-import { say } from "./notices.js";
-import { roughly, seconds, sizes } from "./words.js";
+import { byId, el, iconButton } from "../shared/dom.js";
+import { say } from "../shared/notices.js";
+import { roughly, seconds, sizes } from "../shared/words.js";
 
 export class Rows {
   constructor(pictures, jobs) {
@@ -73,7 +73,7 @@ export class Rows {
   }
 }
 
-function describe({ phase, job, result, error, took }) {
+function describe({ phase, job, result, error, attempt }) {
   switch (phase) {
     case "sending": return "Sending…";
     case "ready": return result ? "Ready to be made again" : "Ready";
@@ -81,7 +81,10 @@ function describe({ phase, job, result, error, took }) {
     case "active":
       if (job.queue_position) return `Waiting, number ${job.queue_position} in the queue`;
       return `${job.progress} %${job.eta_seconds ? `, ${roughly(job.eta_seconds)} left` : ""}`;
-    case "done": return `${sizes(job.mesh.extents_mm)}${job.cached && took ? `, from cache in ${seconds(took)}` : ""}`;
+    case "done": {
+      const took = job.cached && attempt?.took;
+      return `${sizes(job.mesh.extents_mm)}${took ? `, from cache in ${seconds(took)}` : ""}`;
+    }
     case "cancelled": return "Cancelled";
     default: return error ?? "Failed";
   }

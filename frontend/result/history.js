@@ -1,12 +1,13 @@
 // Past results, newest first: look at one again with its options, save it in any format, delete it.
 
-import { blob, get, patiently, put, remove } from "./api.js";
-import { byId, el, iconButton } from "./dom.js";
-import { confirmed, tell } from "./notices.js";
+import { blob, get, patiently, put, remove } from "../shared/api.js";
+import { byId, el, iconButton } from "../shared/dom.js";
+import { explain } from "../shared/errors.js";
+import { confirmed, tell } from "../shared/notices.js";
+import { sizesInShort, when } from "../shared/words.js";
+import { thumbnail } from "../viewer/thumbnail.js";
 import { path } from "./files.js";
 import { saveAs } from "./save_as.js";
-import { explain, sizesInShort, when } from "./words.js";
-import { thumbnail } from "./viewer/thumbnail.js";
 
 const PAGE = 24;
 

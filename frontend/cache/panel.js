@@ -1,12 +1,13 @@
 // The cache panel: what the cache does, drawn over time, with its entries and its limits.
 
-import { get, post } from "./api.js";
-import { Chart } from "./cache_chart.js";
-import { CacheEntries } from "./cache_entries.js";
-import { CacheLimits } from "./cache_limits.js";
-import { byId, el } from "./dom.js";
-import { confirmed, tell } from "./notices.js";
-import { count, explain, seconds } from "./words.js";
+import { get, post } from "../shared/api.js";
+import { byId, el } from "../shared/dom.js";
+import { explain } from "../shared/errors.js";
+import { confirmed, tell } from "../shared/notices.js";
+import { count, seconds } from "../shared/words.js";
+import { Chart } from "./chart.js";
+import { CacheEntries } from "./entries.js";
+import { CacheLimits } from "./limits.js";
 
 const OPEN_MS = 2000, CLOSED_MS = 15_000;
 const KEEP = 600;

@@ -23,8 +23,8 @@ from web import hunyuan_routes, picture_routes, state_routes
 from web.metrics import Metrics
 from web.operations import operation
 from web.responses import (
+    CLIENT_GONE,
     JsonFlask,
-    client_gone,
     install_error_handlers,
     job_answer,
     now,
@@ -208,21 +208,19 @@ class OrfeasUnifiedServer:
         answer = job_answer(self.service.view(job), self.shelf.default)
         return answer if answer.status == JobStatus.COMPLETED else answer.model_copy(update={"status": "generating_3d"})
 
-    def _answer(self, job: Job) -> answers.JobAnswer:
-        return job_answer(self.service.view(job), self.shelf.default)
-
     @operation(query="StatusQuery", errors=("bad_request", "not_found", "cancelled"))
     def job_status(self, job_id: str) -> answers.JobAnswer:
         """`GET /api/job-status/<job_id>`, at once or, with `?wait=`, when something has changed."""
         from web.schemas import StatusQuery, parse
 
-        job, query = self.job(job_id), parse(StatusQuery, request.args)
+        query = parse(StatusQuery, request.args)
+        job = self.service.jobs.get(job_id, g.caller)
         if query.wait:
-            final = query.until == "final"
-            self.service.jobs.wait(job, query.wait, client_gone(), final=final, since=query.since)
+            final, gone = query.until == "final", request.environ.get(CLIENT_GONE)
+            self.service.jobs.wait(job, query.wait, gone, final=final, since=query.since)
         if self.service.jobs.is_gone(job):
             raise JobCancelledError
-        return self._answer(job)
+        return job_answer(self.service.view(job), self.shelf.default)
 
     @operation(query="JobsQuery", errors=("bad_request",))
     def list_jobs(self) -> answers.JobsAnswer:
@@ -232,7 +230,7 @@ class OrfeasUnifiedServer:
 
         query = parse(JobsQuery, request.args)
         page, total = self.service.jobs.page(query.limit, query.offset, query.status, g.caller)
-        jobs = [self._answer(job) for job in page]
+        jobs = [job_answer(self.service.view(job), self.shelf.default) for job in page]
         return JobsAnswer(jobs=jobs, total=total, limit=query.limit, offset=query.offset)
 
     @operation(errors=("not_found", "job_busy"))

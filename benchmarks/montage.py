@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "backend"))
 
-import images
 from models import registry
 from models.base import Mesh, ShapeOptions
+from picture.cutout import foreground
+from picture.decode import decode
 
 SIZE, YAWS, ACROSS = 180, (35, 120), 3
 Picture = NDArray[np.uint8]
@@ -41,7 +42,7 @@ def main() -> None:
     model.load()
     tiles = []
     for file in sorted((options.eval / "pictures").glob("*.png")):
-        cut_out = images.foreground(images.decode(file.read_bytes(), 10**9).rgba)
+        cut_out = foreground(decode(file.read_bytes(), 10**9).rgba)
         mesh = model.generate(cut_out, ShapeOptions(options.quality), lambda fraction, stage: None, lambda: False)
         truth = np.load(options.eval / "truth" / f"{file.stem}.npz")
         points = normalised(truth["points"].astype(float), truth["low"], truth["high"])

@@ -28,8 +28,8 @@ from wtinylfu import SampledWTinyLFU, WTinyLFU
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "backend"))
 
-from cache_manager import LRUCache
 from cache.policies import POLICIES
+from cache_manager import LRUCache
 
 OBJECTS, REQUESTS = 5_000, 60_000
 GENERATION, EXPORT = 124.0, 2.0

@@ -27,11 +27,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "backend"))
 
-import images
-import meshes
 import topology
+
+from mesh.finish import finish
+from mesh.formats import Dimensions
+from mesh.writers import export
 from models import registry
 from models.base import Mesh, Model, ShapeOptions
+from picture.cutout import foreground
+from picture.decode import decode
 
 COLUMNS = ("cam_cd", "cam_f0.1", "cam_f0.05", "icp_f0.1")
 
@@ -67,7 +71,7 @@ def main() -> None:
         data = file.read_bytes()
         mesh, glb, seconds = _generated(model, data, options.quality)
         if options.meshes:
-            options.meshes.mkdir(parents=True, exist_ok=True)
+            options.mkdir(parents=True, exist_ok=True)
             (options.meshes / f"{file.stem}.glb").write_bytes(glb)
         scores = scorer.score(_solid(mesh), np.load(options.eval / "truth" / f"{file.stem}.npz"))
         rows.append([*(scores[name] for name in COLUMNS), len(mesh.vertices), len(mesh.faces), 1000 * seconds])
@@ -122,10 +126,10 @@ def _module(file: Path) -> ModuleType:
 def _generated(model: Model, data: bytes, quality: int) -> tuple[Mesh, bytes, float]:
     """The mesh as the model made it, the file, and the CPU seconds for both: other work on the machine counts less."""
     start = time.process_time()
-    cut_out = images.foreground(images.decode(data, 10**9).rgba)
+    cut_out = foreground(decode(data, 10**9).rgba)
     mesh = model.generate(cut_out, ShapeOptions(quality=quality), lambda fraction, stage: None, lambda: False)
-    finished = meshes.finish(mesh, dimensions=meshes.Dimensions(), fit="contain", target_faces=None)
-    glb = meshes.export(finished, "glb")
+    finished = finish(mesh, dimensions=Dimensions(), fit="contain", target_faces=None)
+    glb = export(finished, "glb")
     return mesh, glb, time.process_time() - start
 
 

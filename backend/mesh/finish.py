@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -40,9 +40,9 @@ _simplifying = threading.Lock()
 """fast-simplification keeps the mesh it works on in global variables."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Surface:
-    """The welded mesh at work: one vertex to a place."""
+    """The welded mesh at work: one vertex to a place, and none that no face uses."""
 
     vertices: NDArray[np.float64]
     """(V,3)"""
@@ -55,17 +55,21 @@ class _Surface:
     def longest(self) -> float:
         return float(np.ptp(self.vertices, axis=0).max())
 
-    @property
+    @cached_property
     def closed(self) -> bool:
         return topology.is_closed(self.faces)
 
     def compact(self, kept: NDArray[np.bool_] | Labels) -> _Surface:
         """Only these faces, and only the vertices that they use."""
+        if kept.dtype == bool and kept.all():
+            return self
         used, faces = topology.drop_unreferenced(self.faces[kept], len(self.vertices))
         return _Surface(self.vertices[used], faces, None if self.corners is None else self.corners[kept])
 
     def turned(self, over: NDArray[np.bool_]) -> _Surface:
         """With these faces looking the other way."""
+        if not over.any():
+            return self
         corners = None if self.corners is None else _turned(self.corners, over)
         return replace(self, faces=_turned(self.faces, over), corners=corners)
 
@@ -124,6 +128,8 @@ def _tidied(mesh: Mesh) -> tuple[Mesh, _Surface]:
         surface = surface.compact(np.sort(different))
         surface = surface.turned(topology.disagreeing(surface.faces))
     surface = _parts_in_order(surface)
+    if surface.corners is mesh.faces:  # nothing was left out or turned
+        return mesh, surface
     assert surface.corners is not None
     mesh = _usable(replace(mesh, faces=surface.corners.astype(np.int32)))
     return mesh, replace(surface, corners=mesh.faces)
@@ -268,7 +274,8 @@ def _simplified(surface: _Surface, target: int) -> _Surface:
         vertices, faces = fast_simplification.simplify(
             surface.vertices / size, surface.faces.astype(np.int32), target_count=min(target, len(surface.faces))
         )
-    return _Surface(vertices * size, faces).compact(~topology.is_degenerate(faces))
+    whole = np.flatnonzero(~topology.is_degenerate(faces))
+    return _Surface(vertices * size, faces).compact(whole)
 
 
 def _placement(vertices: Vertices, dimensions: Dimensions, fit: Fit) -> tuple[Vertices, Vertices]:
@@ -298,7 +305,7 @@ def _snapped(surface: _Surface) -> _Surface:
     """Rounded to a grid of a power of ten that float32 resolves in millimetres and in metres, and still watertight."""
     cell = 10.0 ** (np.floor(np.log10(surface.longest * (1 + 1e-6))) - 5)  # 99.99999999999999 is 100
     rounded = _on_grid(surface, cell)
-    if surface.closed and not rounded.closed and (solid := _manifold(surface)) is not None:
+    if not rounded.closed and surface.closed and (solid := _manifold(surface)) is not None:
         # Rounding closed a gap: take out what is finer than the grid, then round, unless that takes away from the size.
         coarser = solid.simplify(2 * cell)
         if not coarser.is_empty():

@@ -11,7 +11,7 @@ import numpy as np
 from mesh import topology
 from mesh.formats import FORMATS
 from mesh.mesh import Mesh
-from mesh.writers import decimals, welded
+from mesh.writers import decimals
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +34,16 @@ class MeshReport:
 
 def measure(mesh_mm: Mesh) -> MeshReport:
     """What `inspect` says of the mesh in any format, without a file."""
-    mesh = welded(mesh_mm)
-    size = np.ptp(mesh.vertices, axis=0).astype(np.float64)
-    normals = topology.cross(mesh.vertices, mesh.faces)
-    volume = topology.volumes(mesh.vertices, mesh.faces, normals).sum()
+    first, place = topology.places(mesh_mm.vertices)
+    vertices, faces = mesh_mm.vertices[first], place[mesh_mm.faces]
+    size = np.ptp(vertices, axis=0).astype(np.float64)
+    volume = topology.volumes(vertices, faces, topology.cross(vertices, faces)).sum()
+    closed = topology.is_closed(faces)
     width, height, depth = (round(float(side), 4) for side in size)
     return MeshReport(
-        vertices=len(mesh.vertices),
-        faces=len(mesh.faces),
-        watertight=bool(volume > 0) and topology.is_closed(mesh.faces),
+        vertices=len(vertices),
+        faces=len(faces),
+        watertight=bool(volume > 0) and closed,
         volume_mm3=float(f"{volume:.7g}"),
         extents_mm=(width, height, depth),
     )

@@ -32,6 +32,12 @@ def weld(vertices: Vertices, cell: float = 0.0) -> tuple[Labels, Labels]:
     return first, place
 
 
+def places(vertices: Vertices) -> tuple[Labels, Labels]:
+    """`weld` on a grid finer than that of a finished mesh, which is a millionth or more of the longest side."""
+    longest = float(np.ptp(vertices, axis=0).max())
+    return weld(vertices, max(longest, 1e-6) * 2.0**-20.5)
+
+
 def weld_near(vertices: Vertices, distance: float) -> tuple[Labels, Labels]:
     """Like `weld`, for points of which each is within `distance` of another at its place."""
     from scipy.spatial import KDTree

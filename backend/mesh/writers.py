@@ -31,11 +31,6 @@ def export(mesh_mm: Mesh, format: str) -> bytes:
     return WRITERS[format](mesh_mm)
 
 
-def _places(mesh: Mesh) -> tuple[topology.Labels, topology.Labels]:
-    """`topology.weld` on a grid finer than that of `finish`, which is a millionth or more of the longest side."""
-    return topology.weld(mesh.vertices, max(_longest(mesh), 1e-6) * 2.0**-20.5)
-
-
 def _longest(mesh: Mesh) -> float:
     return float(np.ptp(mesh.vertices, axis=0).max())
 
@@ -47,7 +42,7 @@ def decimals(mesh: Mesh) -> int:
 
 def welded(mesh: Mesh) -> Mesh:
     """The mesh with one vertex to a place and one colour to a vertex, for formats that know no texture coordinates."""
-    first, place = _places(mesh)
+    first, place = topology.places(mesh.vertices)
     colours = _vertex_colours(mesh)
     return Mesh(mesh.vertices[first], place[mesh.faces].astype(np.int32), None if colours is None else colours[first])
 
@@ -240,7 +235,7 @@ def _encoded(texture: NDArray[np.uint8]) -> tuple[bytes, str]:
 
 
 def _glb(mesh: Mesh) -> bytes:
-    first, place = _places(mesh)
+    first, place = topology.places(mesh.vertices)
     normals = topology.vertex_normals(mesh.vertices[first], place[mesh.faces])[place]  # smooth across texture seams
     buffer = _Buffer()
     attributes = {

@@ -34,9 +34,9 @@ def own_list(monkeypatch):
 
 
 def test_the_built_in_model_is_always_there():
-    row = next(row for row in registry.available(None) if row["id"] == "builtin")
+    assert "builtin" in registry.ids()
+    row = registry.describe("builtin", None)
     assert row == {
-        "id": "builtin",
         "available": True,
         "reason": None,
         "licence": "built in, MIT",
@@ -49,7 +49,8 @@ def test_the_built_in_model_is_always_there():
 @pytest.mark.parametrize("entry", [NeedsWeights, f"{__name__}:NeedsWeights"])
 def test_a_registered_model_is_listed_and_made(entry, tmp_path):
     registry.register("needs-weights", entry)
-    missing, there = (next(r for r in registry.available(p) if r["id"] == "needs-weights") for p in (None, tmp_path))
+    assert "needs-weights" in registry.ids()
+    missing, there = (registry.describe("needs-weights", path) for path in (None, tmp_path))
     assert not missing["available"]
     assert "ORFEAS_MODEL_PATH" in missing["reason"]
     assert there["available"]

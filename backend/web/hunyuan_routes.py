@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING
 
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
 
 from errors import BusyError, NotOfferedError, OrfeasError, bad_field
 from web.operations import operation
-from web.responses import client_gone, stream
+from web.responses import CLIENT_GONE, stream
 from work.jobs import Job, JobStatus
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def register_routes(app: Flask, server: OrfeasUnifiedServer) -> None:
     def hunyuan_generate() -> Response:
         """Picture in, file out, in one call."""
         job = start()
-        service.jobs.wait(job, SYNC_SECONDS, client_gone(), final=True)
+        service.jobs.wait(job, SYNC_SECONDS, request.environ.get(CLIENT_GONE), final=True)
         view = service.view(job)
         if (failure := view.failure) is not None:
             error = _FailedError(failure.error, failure.details)

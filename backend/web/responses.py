@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
@@ -21,6 +20,9 @@ from mesh.formats import FORMATS
 if TYPE_CHECKING:  # with pydantic, which the start does not wait for
     from web.answers import JobAnswer
     from work.service import View
+
+CLIENT_GONE = "waitress.client_disconnected"
+"""Where a request's environment has a function that tells whether the client has closed the connection."""
 
 CHUNK = 262_144
 """Bytes per write: six downloads of 125 MB at once cost 38 MB this way, not 753."""
@@ -127,12 +129,6 @@ def _http_error(error: HTTPException) -> Response:
 def _unexpected_error(error: Exception) -> Response:
     log.exception("%s %s failed", request.method, request.path, exc_info=error)
     return _error(500, "internal", "the server failed on this request; its log says why")
-
-
-def client_gone() -> Callable[[], bool]:
-    """Tells whether the client has closed the connection; always False where the web server cannot know."""
-    gone: Callable[[], bool] = request.environ.get("waitress.client_disconnected", lambda: False)
-    return gone
 
 
 def stream(file: BinaryIO, size: int, etag: str, filename: str) -> Response:

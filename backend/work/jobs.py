@@ -32,7 +32,7 @@ KEEP_JOBS = 500
 """Jobs that are remembered with their files; the oldest settled ones are forgotten first."""
 MAX_WAITERS = 20
 """Requests that may wait for a change at once; a further one is answered as things stand."""
-BREATH_SECONDS = 0.15
+BREATH_SECONDS = 0.4
 """A request that waits for a change is not answered sooner, unless the job is over."""
 GONE_AFTER_SECONDS = 60.0
 """A cancelled job answers 410 after this long: old pages take only completed and failed for final."""
@@ -333,7 +333,7 @@ class Jobs:
         self,
         job: Job,
         seconds: float,
-        gone: Callable[[], bool] = lambda: False,
+        gone: Callable[[], bool] | None = None,
         *,
         final: bool = False,
         since: int | None = None,
@@ -355,7 +355,7 @@ class Jobs:
                     if not final and _version(job) != seen and now >= breath:
                         break
                     until = deadline if final or now >= breath else breath
-                    if not self._changed.wait(min(until - now, 1.0)) and gone():
+                    if not self._changed.wait(min(until - now, 1.0)) and gone is not None and gone():
                         break
                     now = time.monotonic()
             finally:

@@ -84,7 +84,8 @@ class Pipeline:
         while True:
             run = _Run(self._results, self._files, self._max_pixels, request, progress, cancelled)
             try:
-                return self._outcome(plan.shape, plan.file, request.wishes, partial(run.shape, plan, model), run)
+                outcome = self._outcome(plan.shape, plan.file, request.wishes, partial(run.shape, plan, model), run)
+                return replace(outcome, note=model.note)
             except GenerationCancelledError:
                 # It may be the end of another run's flight that this one had joined: then it is this one's turn.
                 if cancelled():
@@ -111,7 +112,8 @@ class Pipeline:
             if run:
                 run.progress(_MODEL_SHARE[1], "export")
             with _timed(timings, "export"):
-                data, report = make_file(Mesh.from_bytes(packed.data), wishes)
+                mesh = (run and run.mesh) or Mesh.from_bytes(packed.data)
+                data, report = make_file(mesh, wishes)
             own = timings["export"]
             return _made(data, {**packed.seconds, "export": own}, own, report)
 
@@ -155,6 +157,8 @@ class _Run:
         self._request, self.progress, self._cancelled = request, progress, cancelled
         self._decoded: dict[str, Picture] = {}
         self.timings: dict[str, float] = {}
+        self.mesh: Mesh | None = None
+        """The shape, if it was made here."""
 
     def shape(self, plan: Plan, model: Model) -> Made:
         """The shape, made if it is not known."""
@@ -199,10 +203,9 @@ class _Run:
         with _timed(self.timings, "shape"):
             pictures = {view: self.cut_out(view, found) for view, found in masks.items()}
             front, wishes = pictures.pop("front", None), self._request.wishes
-            self.progress(low, "shape")
             options = ShapeOptions(wishes.quality, wishes.seed, wishes.prompt, pictures)
-            mesh = model.generate(front, options, self.progress.within(low, high), self._cancelled)
-            data = mesh.to_bytes()
+            self.mesh = model.generate(front, options, self.progress.within(low, high), self._cancelled)
+            data = self.mesh.to_bytes()
             self._files.save_shape(plan.shape, data)
         own = self.timings["shape"]
         looked_for = sum(found.own_seconds for found in masks.values() if found)

@@ -15,7 +15,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from errors import GenerationCancelledError, OrfeasError, QueueFullError, StoppedError
 from work.plan import Plan
@@ -79,32 +78,25 @@ class _RunReporter:
         return replace(self, low=low, high=high)
 
 
-class Office(Protocol):
-    """Who owns the requests: does the work, and hears of its begin and end under no lock of the queue's own."""
-
-    def execute(self, run: Run, reporter: Reporter) -> Outcome:
-        """Do the work of a run."""
-
-    def started(self, run: Run) -> None:
-        """A worker has taken the run; called with the lock held."""
-
-    def ended(self, tickets: list[Ticket], result: Outcome | Exception) -> None:
-        """The run is over for those who still hold a ticket."""
-
-
 class Queue:
-    """Owns every run and worker thread. It shares its lock with the jobs; `changed` tells those who wait for a job."""
+    """Owns every run and worker thread. It shares its lock with the jobs; `changed` tells those who wait for a job.
+
+    `execute` does the work of a run. `started` hears that a worker has taken it, with the lock held; `ended` that it is
+    over for those who still hold a ticket, without.
+    """
 
     def __init__(
         self,
-        office: Office,
         lock: threading.RLock,
         changed: threading.Condition,
         *,
+        execute: Callable[[Run, Reporter], Outcome],
+        started: Callable[[list[Ticket]], None],
+        ended: Callable[[list[Ticket], Outcome | Exception], None],
         max_queued: int,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._office, self._changed = office, changed
+        self._changed, self._execute, self._started, self._ended = changed, execute, started, ended
         self._ready = threading.Condition(lock)
         """Of workers: there is a run, or a slot, to be had."""
         self._max_queued, self._monotonic = max_queued, monotonic
@@ -185,7 +177,7 @@ class Queue:
     def _work(self, lane: _Lane) -> None:
         while (run := self._next(lane)) is not None:
             try:
-                result: Outcome | Exception = self._office.execute(run, _RunReporter(run, self._changed))
+                result: Outcome | Exception = self._execute(run, _RunReporter(run, self._changed))
             except (GenerationCancelledError, OrfeasError) as error:
                 result = error
             except BaseException as error:  # a fault in one run must never take the worker with it
@@ -201,7 +193,7 @@ class Queue:
             run = lane.waiting.popleft()
             lane.running.append(run)
             run.started = self._monotonic()
-            self._office.started(run)
+            self._started(run.tickets)
             return run
 
     def _end(self, lane: _Lane, run: Run, result: Outcome | Exception) -> None:
@@ -210,7 +202,7 @@ class Queue:
             tickets, run.tickets = run.tickets, []
             if isinstance(result, Outcome) and not result.cached and run.started is not None:
                 self.remember(run.kind, self._monotonic() - run.started)
-        self._office.ended(tickets, result)
+        self._ended(tickets, result)
 
     @contextlib.contextmanager
     def slot(self, run: Run, name: str) -> Iterator[None]:

@@ -96,6 +96,8 @@ class Outcome:
     """Whether the shape was there already."""
     timings: Mapping[str, float]
     seconds_saved: float
+    note: str | None = None
+    """What a user should know of how the model ran."""
 
 
 class Reporter(Protocol):

@@ -110,7 +110,14 @@ class Service:
         lock = threading.RLock()
         self._changed = threading.Condition(lock)
         self.jobs = Jobs(files, self._changed)
-        self.queue = Queue(self, lock, self._changed, max_queued=limits.max_queued)
+        self.queue = Queue(
+            lock,
+            self._changed,
+            execute=self._execute,
+            started=self.jobs.started,
+            ended=self._ended,
+            max_queued=limits.max_queued,
+        )
         self._pipeline: Pipeline | None = None
         # The same bytes again need no decoding: only what is known of the picture is kept, about 1 kB each.
         self._facts = LRUCache(max_size=1000, max_memory_mb=4.0)
@@ -254,7 +261,7 @@ class Service:
         if keys is not None and (outcome := pipeline.known(keys, wishes)) is not None:
             with self._changed:
                 attempt = self.jobs.begin(job, wishes)
-            self._deliver(job, attempt, outcome, known)
+            self._deliver(job, attempt, replace(outcome, note=known.note), known.id)
         else:
             self._enqueue(job, request, keys, known)
 
@@ -267,9 +274,9 @@ class Service:
             self.jobs.begin(job, request.wishes, ticket)
             self.jobs.save(job)
 
-    # ── the queue's office ───────────────────────────────────────────────────────────────────────────────────────
+    # ── runs ───────────────────────────────────────────────────────────────────────────────────────
 
-    def execute(self, run: Run, reporter: Reporter) -> Outcome:
+    def _execute(self, run: Run, reporter: Reporter) -> Outcome:
         """Do the work of a run, from the inputs of whichever of its requests still has them."""
         tried, lost = set[str](), None
         with self.shelf.use(run.lane) as model, self._timed(model.id), self._slot(run, model.device):
@@ -292,11 +299,7 @@ class Service:
         with self._changed:
             return next((ticket.request for ticket in run.tickets if ticket.request.job_id not in tried), None)
 
-    def started(self, run: Run) -> None:
-        """A worker has taken the run."""
-        self.jobs.started(run.tickets)
-
-    def ended(self, tickets: list[Ticket], result: Outcome | Exception) -> None:
+    def _ended(self, tickets: list[Ticket], result: Outcome | Exception) -> None:
         """Deliver the result, or say why there is none, to all who still wait for it."""
         with self._changed:
             waiting = [(job, job.attempt) for job in self.jobs.holders(tickets)]
@@ -305,7 +308,7 @@ class Service:
                     self._settle(job, result)
                 return
         for job, attempt in waiting:
-            self._deliver(job, attempt, result, self.shelf.known(tickets[0].request.model))
+            self._deliver(job, attempt, result, tickets[0].request.model)
 
     def _settle(self, job: Job, error: Exception) -> None:
         failure = (
@@ -313,7 +316,7 @@ class Service:
         )
         self.jobs.settle(job, JobStatus.FAILED, failure=failure, delivery=None)
 
-    def _deliver(self, job: Job, attempt: int, outcome: Outcome, known: Known) -> None:
+    def _deliver(self, job: Job, attempt: int, outcome: Outcome, model: str) -> None:
         """Write the job's own file, then say completed, unless the job was cancelled or begun anew in between."""
         filename = f"model_{job.id}.{job.wishes.format}"
         delivery = Delivery(
@@ -321,12 +324,12 @@ class Service:
             file_size=len(outcome.file.data),
             etag=outcome.file_key.rpartition(":")[2],
             shape_key=outcome.shape_key,
-            model=known.id,
+            model=model,
             cached=outcome.cached,
             mesh=dict(outcome.file.report or {}),
             timings=dict(outcome.timings),
             seconds_saved=outcome.seconds_saved,
-            model_note=known.note,
+            model_note=outcome.note,
         )
         facts: dict[str, Any]
         try:

@@ -6,7 +6,6 @@ import base64
 import logging
 import sys
 import threading
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +71,13 @@ class OrfeasUnifiedServer:
             settings.max_upload_bytes, settings.max_image_pixels, settings.max_queued_jobs, settings.workers
         )
         self.service = Service(
-            self.shelf, self.results, self.files, limits, self._check_cache, self._save_to_cache, self._timed
+            self.shelf,
+            self.results,
+            self.files,
+            limits,
+            look=self._check_cache,
+            keep=self._save_to_cache,
+            timer=self.metrics.generation_seconds.labels,
         )
         self._most_upload = settings.max_upload_bytes
         self.answered = threading.Event()
@@ -105,11 +110,6 @@ class OrfeasUnifiedServer:
         """The cache's counters; requests that joined a run count as coalesced, as if the cache had merged them."""
         stats = self.results.stats()
         return {**stats, "coalesced": stats["coalesced"] + self.service.queue.coalesced}
-
-    def _timed(self, model: str) -> AbstractContextManager[Any]:
-        """Books a run of the model in the metrics."""
-        timer: AbstractContextManager[Any] = self.metrics.generation_seconds.labels(model).time()
-        return timer
 
     # ── the app ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -203,6 +203,7 @@ class _Run:
         with _timed(self.timings, "shape"):
             pictures = {view: self.cut_out(view, found) for view, found in masks.items()}
             front, wishes = pictures.pop("front", None), self._request.wishes
+            self.progress(low, "shape")
             options = ShapeOptions(wishes.quality, wishes.seed, wishes.prompt, pictures)
             self.mesh = model.generate(front, options, self.progress.within(low, high), self._cancelled)
             data = self.mesh.to_bytes()

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from cache_manager import LRUCache
 from errors import (
@@ -92,6 +92,13 @@ class _Checked:
         )
 
 
+class Timer(Protocol):
+    """Takes the time of the runs of one model."""
+
+    def time(self) -> AbstractContextManager[Any]:
+        """Of the body."""
+
+
 class Service:
     """Owns the jobs and the queue; the shelf, the results and the files are its server's."""
 
@@ -103,10 +110,10 @@ class Service:
         limits: Limits,
         look: Callable[[str], Any],
         keep: Callable[[str, Any, float], None],
-        timed: Callable[[str], AbstractContextManager[Any]] = nullcontext,
+        timer: Callable[[str], Timer],
     ) -> None:
         self.shelf, self.results, self.files, self.limits = shelf, results, files, limits
-        self._look, self._keep, self._timed = look, keep, timed
+        self._look, self._keep, self._timer = look, keep, timer
         lock = threading.RLock()
         self._changed = threading.Condition(lock)
         self.jobs = Jobs(files, self._changed)
@@ -279,7 +286,7 @@ class Service:
     def _execute(self, run: Run, reporter: Reporter) -> Outcome:
         """Do the work of a run, from the inputs of whichever of its requests still has them."""
         tried, lost = set[str](), None
-        with self.shelf.use(run.lane) as model, self._timed(model.id), self._slot(run, model.device):
+        with self.shelf.use(run.lane) as model, self._timer(model.id).time(), self._slot(run, model.device):
             while (request := self._untried(run, tried)) is not None:
                 tried.add(request.job_id)
                 keys = run.plan

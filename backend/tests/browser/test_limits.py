@@ -132,10 +132,12 @@ def test_another_model_is_chosen_with_its_own_options_and_remembered(page):
     page["#make"].click()
     page.expect("#seed-error").to_have_text("Give a whole number from 0 to 99.")
     page["#seed"].fill("5")
-    with page.page.expect_request("**/api/generate-3d") as asked:
+    with page.page.expect_response("**/api/generate-3d") as asked:
         page["#make"].click()
-    wish = asked.value.post_data_json
+    wish = asked.value.request.post_data_json
     assert (wish["model"], wish["seed"], wish["quality"]) == ("painter", 5, 2)
+    page.expect("#make-note").to_contain_text("there is no model 'painter'")  # as the server has none in truth
+    page.complaints.clear()
     page["#defaults"].click()
     page.expect("#models input[value=builtin]").to_be_checked()
 

@@ -122,9 +122,9 @@ class OrfeasUnifiedServer:
         install_error_handlers(app)
         self._register_generation_routes(app)
         self._register_cache_routes(app)
-        picture_routes.register_routes(app, self)
-        hunyuan_routes.register_routes(app, self)
-        state_routes.register_routes(app, self)
+        picture_routes.register_routes(app, self.service)
+        hunyuan_routes.register_routes(app, self.service)
+        state_routes.register_routes(app, self.service, self.settings, self.metrics)
         return app
 
     def _register_generation_routes(self, app: Flask) -> None:

@@ -13,8 +13,8 @@ from web.responses import CLIENT_GONE, stream
 from work.jobs import Job, JobStatus
 
 if TYPE_CHECKING:
-    from main import OrfeasUnifiedServer
     from web import answers
+    from work.service import Service
 
 SYNC_SECONDS = 3600.0
 """Longest that `POST /generate` waits for its job."""
@@ -28,9 +28,8 @@ class _FailedError(OrfeasError):
     """A failed job's reason, said again with its own code."""
 
 
-def register_routes(app: Flask, server: OrfeasUnifiedServer) -> None:
+def register_routes(app: Flask, service: Service) -> None:
     """Add `/generate`, `/send`, `/status/<uid>` and `/health`."""
-    service = server.service
 
     def start() -> Job:
         from web.schemas import HunyuanBody, json_object, parse
@@ -81,7 +80,7 @@ def register_routes(app: Flask, server: OrfeasUnifiedServer) -> None:
         """How a job of `/send` stands, with the file once it is there."""
         from web.answers import HunyuanStatusAnswer
 
-        job = server.job(job_id)
+        job = service.jobs.get(job_id, g.caller)
         view = service.view(job)
         if view.failure is not None:
             return HunyuanStatusAnswer(status="error", message=view.failure.error)

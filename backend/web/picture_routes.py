@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import Flask, Response, request, send_file
+from flask import Flask, Response, g, request, send_file
 
 from errors import NotAnImageError, NotFoundError, TooLargeError
 from web.operations import operation
 
 if TYPE_CHECKING:
-    from main import OrfeasUnifiedServer
     from web import answers
+    from work.jobs import Job
+    from work.service import Service
 
 MAX_THUMBNAIL_BYTES = 500_000
 _SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"RIFF": "image/webp"}
 
 
-def register_routes(app: Flask, server: OrfeasUnifiedServer) -> None:
+def register_routes(app: Flask, service: Service) -> None:
     """Add `/api/preview/…`, `/api/jobs/<job_id>/mask` and `/api/jobs/<job_id>/thumbnail`."""
-    service = server.service
+
+    def job_of_caller(job_id: str) -> Job:
+        return service.jobs.get(job_id, g.caller)
 
     def body(limit: int) -> bytes:
         data = request.get_data(cache=False)
@@ -32,7 +35,7 @@ def register_routes(app: Flask, server: OrfeasUnifiedServer) -> None:
     @operation(download="image/*", errors=("not_found",))
     def preview(filename: str) -> Response:
         """An uploaded picture."""
-        job = server.job(filename.partition(".")[0])
+        job = job_of_caller(filename.partition(".")[0])
         picture = next((each for each in job.pictures.values() if each.name == filename), None)
         if picture is None or not (path := service.files.upload(filename)).is_file():
             raise NotFoundError("there is no such picture")
@@ -50,7 +53,7 @@ def register_routes(app: Flask, server: OrfeasUnifiedServer) -> None:
         from work.request import Wishes
 
         query = parse(MaskQuery, request.args)
-        png = service.mask(server.job(job_id), Wishes(remove_background=query.remove_background))
+        png = service.mask(job_of_caller(job_id), Wishes(remove_background=query.remove_background))
         return Response(png, mimetype="image/png")
 
     @app.put("/api/jobs/<job_id>/mask")
@@ -62,7 +65,7 @@ def register_routes(app: Flask, server: OrfeasUnifiedServer) -> None:
         """Decide what the object is: white or opaque; any size with the picture's proportions."""
         from web.answers import MaskAnswer
 
-        service.set_mask(server.job(job_id), body(server.settings.max_upload_bytes))
+        service.set_mask(job_of_caller(job_id), body(service.limits.max_upload_bytes))
         return MaskAnswer(job_id=job_id, mask="user")
 
     @app.delete("/api/jobs/<job_id>/mask")
@@ -71,14 +74,14 @@ def register_routes(app: Flask, server: OrfeasUnifiedServer) -> None:
         """Return to what the server finds."""
         from web.answers import MaskAnswer
 
-        service.set_mask(server.job(job_id), None)
+        service.set_mask(job_of_caller(job_id), None)
         return MaskAnswer(job_id=job_id, mask="auto")
 
     @app.get("/api/jobs/<job_id>/thumbnail")
     @operation(download="image/png", errors=("not_found",))
     def thumbnail(job_id: str) -> Response:
         """A small picture of the model."""
-        path = service.files.thumbnail(server.job(job_id).id)
+        path = service.files.thumbnail(job_of_caller(job_id).id)
         if not path.is_file():
             raise NotFoundError("the job has no thumbnail")
         data = path.read_bytes()
@@ -93,7 +96,7 @@ def register_routes(app: Flask, server: OrfeasUnifiedServer) -> None:
         """Keep a small picture of the model, PNG or WebP up to 0.5 MB."""
         from web.answers import ThumbnailAnswer
 
-        job, data = server.job(job_id), body(MAX_THUMBNAIL_BYTES)
+        job, data = job_of_caller(job_id), body(MAX_THUMBNAIL_BYTES)
         if not data.startswith(tuple(_SIGNATURES)):
             raise NotAnImageError("a thumbnail is PNG or WebP", {"body": "must be PNG or WebP"})
         service.set_thumbnail(job, data)

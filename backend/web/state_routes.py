@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from flask import Flask, Response, send_from_directory
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from settings import ROOT
+from settings import ROOT, Settings
 from version import VERSION
 from web.operations import operation
 from web.responses import now
 
 if TYPE_CHECKING:
-    from main import OrfeasUnifiedServer
     from web import answers
+    from web.metrics import Metrics
+    from work.service import Service
 
 PAGE = ROOT / "frontend"
 
@@ -26,25 +27,25 @@ def page_paths() -> frozenset[str]:
     return frozenset({"/", *(f"/{file}" for file in files)})
 
 
-def register_routes(app: Flask, server: OrfeasUnifiedServer) -> None:
+def register_routes(app: Flask, service: Service, settings: Settings, metrics: Metrics) -> None:
     """Add `/api/health`, `/api/ready`, `/api/models-info`, `/metrics` and the page."""
     began = time.monotonic()
 
     def state() -> answers.HealthAnswer:
         from web.answers import HealthAnswer
 
-        running, waiting = server.service.queue.lengths()
-        default = server.shelf.default
-        reads = sorted(server.shelf.known(default).reads) if default else []
+        running, waiting = service.queue.lengths()
+        default = service.shelf.default
+        reads = sorted(service.shelf.known(default).reads) if default else []
         return HealthAnswer(
             version=VERSION,
             timestamp=now(),
-            mode=server.settings.mode,
-            models_status=server.shelf.status,
+            mode=settings.mode,
+            models_status=service.shelf.status,
             model=default,
-            reason=server.shelf.not_ready_reason,
-            device=server.shelf.device,
-            gpu_info=server.shelf.gpu_info(),
+            reason=service.shelf.not_ready_reason,
+            device=service.shelf.device,
+            gpu_info=service.shelf.gpu_info(),
             active_jobs=running,
             queue_length=waiting,
             capabilities={"image_to_3d": "image" in reads, "text_to_3d": "prompt" in reads, "reads": reads},
@@ -61,7 +62,7 @@ def register_routes(app: Flask, server: OrfeasUnifiedServer) -> None:
     @operation(statuses=(200, 503))
     def ready() -> tuple[answers.HealthAnswer, int]:
         """200 once a model can work, else 503."""
-        return state(), 200 if server.shelf.default else 503
+        return state(), 200 if service.shelf.default else 503
 
     @app.get("/api/models-info")
     @operation()
@@ -70,31 +71,31 @@ def register_routes(app: Flask, server: OrfeasUnifiedServer) -> None:
         from web.answers import ModelRow, ModelsAnswer
         from web.parameters import limits, model_parameters, request_schema
 
-        gpu = server.shelf.gpu_info()
+        gpu = service.shelf.gpu_info()
         return ModelsAnswer(
             version=VERSION,
-            device=server.shelf.device,
+            device=service.shelf.device,
             gpu_stats={"allocated_mb": gpu["allocated_mb"] if gpu else 0.0},
-            models_status=server.shelf.status,
-            reason=server.shelf.not_ready_reason,
-            default=server.shelf.default,
+            models_status=service.shelf.status,
+            reason=service.shelf.not_ready_reason,
+            default=service.shelf.default,
             models=[
                 ModelRow(
                     **row,
                     parameters=model_parameters(tuple(row["reads"])),
-                    expected_seconds=server.service.queue.expected_seconds(row["id"]),
+                    expected_seconds=service.queue.expected_seconds(row["id"]),
                 )
-                for row in server.shelf.rows()
+                for row in service.shelf.rows()
             ],
             request=request_schema(),
-            limits=limits(server.settings),
+            limits=limits(settings),
         )
 
     @app.get("/metrics")
     @operation(download="text/plain")
-    def metrics() -> Response:
+    def metrics_text() -> Response:
         """For Prometheus."""
-        return Response(server.metrics.text(), content_type=CONTENT_TYPE_LATEST)
+        return Response(metrics.text(), content_type=CONTENT_TYPE_LATEST)
 
     @app.get("/", defaults={"filename": "index.html"})
     @app.get("/<path:filename>")

@@ -26,7 +26,7 @@ takes long. A finaliser or a signal handler may still call the cache in the midd
 the re-entrant lock lets it in: there it may read, and a write of it waits until the write that it has interrupted is
 through (`_busy`, `_postponed`). Deadlines are read from a monotonic clock; wall time is shown, never compared.
 
-Who leaves, how computations wait for each other and how large a value is are three files of their own: each can be
+Eviction, how computations wait for each other and how large a value is are three files of their own: each can be
 read, tested and measured without the lock, and this one keeps to what needs it.
 """
 
@@ -94,8 +94,8 @@ class LRUCache:
     """A bounded map from keys to values that threads and event loops may share.
 
     `max_size` entries and `max_memory_mb` (10^6 bytes) bound it; with either at 0 it keeps nothing. An entry lives for
-    `default_ttl_seconds` (None: until evicted) unless `set` says otherwise. `policy` says who leaves when there is no
-    room: the least recently used (`lru`), or the one that saves the fewest seconds per byte, as far as its uses tell
+    `default_ttl_seconds` (None: until evicted) unless `set` says otherwise. `policy` says what is evicted when there is
+    no room: the least recently used (`lru`), or the one that saves the fewest seconds per byte, as far as its uses tell
     since it was stored (`gdsf`) or ever (`lfu`).
     `on_evict(key, value, reason)` hears of every entry that left, once the lock is free; what it raises is logged.
     `clock` gives monotonic seconds. Keys are strings. A value comes back as the very object that was stored, for

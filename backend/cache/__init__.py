@@ -1,1 +1,1 @@
-"""What the result cache stands on: who leaves, computations under way, sizes."""
+"""What the result cache stands on: eviction policies, computations under way, sizes."""

@@ -1,4 +1,4 @@
-"""Who leaves the cache when there is no room: its map is its policy.
+"""Eviction: which entry goes when there is no room. The map of the cache is its policy.
 
 A policy is an `OrderedDict` from keys to slots whose first item is worth least: `popitem(last=False)` takes it out, and
 `used(key)` notes a use of a key that is there, after its `access_count` has risen. `cache_manager` does everything
@@ -39,7 +39,7 @@ class Deadlines:
 
     Whose deadline is before the `horizon` stands in a heap (Cover); nobody else does. When the horizon is reached, at
     least half of all the deadlines move into the heap: so the work is spread over as many entries as have died since.
-    An item whose slot is gone, or was stored again, is passed over: nobody has to tell who leaves.
+    An item whose slot is gone, or was stored again, is passed over: nobody has to tell what was removed.
     """
 
     __slots__ = ("_limit", "_slots", "heap", "horizon", "next")

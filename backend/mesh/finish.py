@@ -21,13 +21,13 @@ from mesh.transfer import dress
 _LONGEST_SIDE = 100.0
 """Millimetres, when no dimension is asked for."""
 
-_SPECK = 1e-3
+_SMALL = 1e-3
 """A loose part below this share of the largest one, in area and in volume alike, is dust and not detail."""
 
 _CELL = 1e-5
 """Points closer than this share of the longest side are one: 1 µm in 100 mm."""
 
-_HAIR = 1e-4
+_GAP = 1e-4
 """A gap below this share of the longest side is not seen, but its walls would stay in the way of decimation."""
 
 _COARSE = 100
@@ -89,7 +89,7 @@ def finish(mesh: Mesh, *, dimensions: Dimensions, fit: Fit, target_faces: int | 
     if not surface.closed:
         surface = _parts_in_order(_repaired(surface))
     if target_faces is not None and len(surface.faces) > target_faces:
-        surface = _decimated(_without_hairs(surface), target_faces)
+        surface = _decimated(_gaps_closed(surface), target_faces)
 
     scale, offset = _placement(surface.vertices, dimensions, fit)
     surface = _snapped(replace(surface, vertices=surface.vertices * scale + offset))
@@ -136,12 +136,12 @@ def _tidied(mesh: Mesh) -> tuple[Mesh, _Surface]:
 
 
 def _parts_in_order(surface: _Surface) -> _Surface:
-    """Without specks, and every part looking outward, but for one that lies in another and looks inward: a hollow."""
+    """Without small loose parts; the others look outward, but for one that lies in another and looks inward: a hollow."""
     part = topology.parts(surface.faces, len(surface.vertices))
     normals = topology.cross(surface.vertices, surface.faces)
     area = np.bincount(part, np.linalg.norm(normals, axis=1))
     volume = np.bincount(part, topology.volumes(surface.vertices, surface.faces, normals))
-    dust = (area < _SPECK * area.max()) & (np.abs(volume) <= _SPECK * np.abs(volume).max())
+    dust = (area < _SMALL * area.max()) & (np.abs(volume) <= _SMALL * np.abs(volume).max())
 
     if inside_out := bool(volume.sum() < 0):
         volume = -volume
@@ -181,7 +181,7 @@ def _manifold(surface: _Surface) -> Any | None:
 def _skin(solid: Any) -> _Surface:
     """The solid's mesh, watertight also to a reader that takes points at one place for one vertex.
 
-    Where sheets touch, manifold3d keeps a vertex for each in one place: they are pulled apart by a hair, inwards.
+    Where sheets touch, manifold3d keeps a vertex for each in one place: they are pulled apart a little, inwards.
     """
     mesh = solid.to_mesh()
     vertices, faces = mesh.vert_properties[:, :3].astype(np.float64), mesh.tri_verts.astype(np.int32)
@@ -207,9 +207,9 @@ def _repaired(surface: _Surface) -> _Surface:
     return surface
 
 
-def _without_hairs(surface: _Surface) -> _Surface:
+def _gaps_closed(surface: _Surface) -> _Surface:
     """With walls too low to be seen pulled shut, as they resist decimation; as it is if that would open it."""
-    first, place = topology.weld_near(surface.vertices, _HAIR * surface.longest)
+    first, place = topology.weld_near(surface.vertices, _GAP * surface.longest)
     shut = _Surface(surface.vertices[first], place[surface.faces])
     shut = shut.compact(~topology.is_degenerate(shut.faces))
     return surface if surface.closed and not shut.closed else shut

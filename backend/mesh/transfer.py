@@ -20,7 +20,7 @@ _TINY = np.finfo(float).tiny
 _FAR = 0.25
 """Corners of a face farther apart than this in a texture of size one may lie on both sides of a seam."""
 
-_HAIR = 2e-4
+_SLIVER = 2e-4
 """A face narrower than this share of the longest side is not seen, whatever it shows."""
 
 _LEAP = 8.0
@@ -48,16 +48,16 @@ def _far_apart(source: Mesh, faces: Faces) -> NDArray[np.bool_]:
     """(F,) whether the corners of the face lie far from each other in the texture, in a face that can be seen."""
     assert source.uv is not None
     far = np.ptp(source.uv[faces], axis=1).max(axis=1) > _FAR
-    far[far] = ~_is_hair(source, faces[far])
+    far[far] = ~_is_sliver(source, faces[far])
     return np.asarray(far)
 
 
-def _is_hair(source: Mesh, faces: Faces) -> NDArray[np.bool_]:
+def _is_sliver(source: Mesh, faces: Faces) -> NDArray[np.bool_]:
     """(F,) whether the face is too narrow to be seen, such as a wall that closes a seam."""
     corners = source.vertices[faces].astype(np.float64)
     edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
     width = np.linalg.norm(topology.cross(source.vertices, faces), axis=1) / np.maximum(edges.max(axis=1), _TINY)
-    return np.asarray(width < _HAIR * np.ptp(source.vertices, axis=0).max())
+    return np.asarray(width < _SLIVER * np.ptp(source.vertices, axis=0).max())
 
 
 def _owners(source: Mesh, bare: Mesh, corners: Faces | None) -> Labels:
@@ -150,7 +150,7 @@ def _atlas(source: Mesh, faces: Faces) -> tuple[_Atlas, NDArray[np.bool_]]:
     for corner in faces.T:
         np.minimum.at(calmest, corner, steepness)
     leaps = steepness > _LEAP * calmest[faces].max(axis=1)
-    leaps[leaps] = ~_is_hair(source, faces[leaps])
+    leaps[leaps] = ~_is_sliver(source, faces[leaps])
 
     weight = np.where(leaps, 0, np.sqrt(square[:, 0]))
     sums = topology.sum_at_corners(

@@ -7,6 +7,7 @@ import pytest
 from live_server import BACKEND
 
 from settings import ROOT, VARIABLES, SettingsError, load_settings
+from version import VERSION
 
 
 def test_defaults():
@@ -111,3 +112,7 @@ def test_no_other_module_reads_the_environment():
             assert "environ[" not in text.replace("request.environ[", "").replace("req.environ[", ""), path
             assert "getenv" not in text, path
             assert "os.environ" not in text, path
+
+
+def test_the_package_says_the_same_version():
+    assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text()

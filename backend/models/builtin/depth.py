@@ -114,7 +114,7 @@ def _enlarged(small: Field, cover: Field, middle: Field, added: Field, height: F
     tops = (cv2.dilate(np.where(inside, layer, 0).astype(np.float32), near) for layer in (small + added, small))
     thickest, highest = (cv2.blur(top, (reach, reach)) + 0.01 for top in tops)
 
-    # Where all of this is nothing, as on a hair that no pixel of the network shows, the inflation stays.
+    # Where all of this is nothing, as on a thin line that no pixel of the network shows, the inflation stays.
     found = spread(np.dstack([middle, added, thickest / highest - 1]).astype(np.float32), surely.astype(np.float32))
     large = np.asarray(cv2.resize(found, height.shape[::-1], interpolation=cv2.INTER_CUBIC), dtype=np.float64)
     pixel = len(height) / size

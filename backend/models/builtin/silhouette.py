@@ -13,7 +13,7 @@ from models.base import EmptyImageError
 FILL = 0.85
 """The share of the square that the object's longer side takes."""
 
-SPECK = 0.002
+SMALLEST = 0.002
 """A part of less than this share of the largest part's area is dirt in the mask, not the object."""
 
 SMOOTHING = 1.0
@@ -57,8 +57,8 @@ class View:
         alpha = self._sample(Image.fromarray(self.alpha), size).astype(np.float32)
         sharp = np.clip(alpha / (2 * self.level), 0, 1) - 0.5
         # A mask has stairs, which the inflated rim would show as ribs: the contour is smoothed at the size of a pixel
-        # of the picture or of the grid, but not so much that a thin part goes: it takes more from a hair than from an
-        # edge with room on both sides.
+        # of the picture or of the grid, but not so much that a thin part goes: it takes more from a thin line than
+        # from an edge with room on both sides.
         smooth = np.asarray(cv2.GaussianBlur(sharp, (0, 0), SMOOTHING * max(1.0, size / self.side)))
         lost = sharp - smooth
         return _cleaned(smooth + np.sign(lost) * np.maximum(np.abs(lost) - 0.25, 0))
@@ -101,7 +101,7 @@ def view(rgba: NDArray[np.uint8]) -> View:
     alpha = _bridged(alpha, level)
     step = -(-max(alpha.shape) // 1024)
     coarse = _pooled(alpha, step) > level
-    coarse = parts(coarse, SPECK)
+    coarse = parts(coarse, SMALLEST)
     rows, columns = np.flatnonzero(coarse.any(1)), np.flatnonzero(coarse.any(0))
     top, bottom = rows[0] * step, min((rows[-1] + 1) * step, alpha.shape[0])
     left, right = columns[0] * step, min((columns[-1] + 1) * step, alpha.shape[1])
@@ -113,7 +113,7 @@ def view(rgba: NDArray[np.uint8]) -> View:
 
 
 def _bridged(alpha: NDArray[np.uint8], level: float) -> NDArray[np.uint8]:
-    """With a pixel put beside those that touch at a corner only: a slanting hair would fall to crumbs."""
+    """With a pixel put beside those that touch at a corner only: a slanting line would fall to pieces."""
     solid = alpha > level
     upper, lower = solid[:-1], solid[1:]
     falling = upper[:, :-1] & lower[:, 1:] & ~upper[:, 1:] & ~lower[:, :-1]
@@ -141,13 +141,13 @@ def _unstaired(alpha: NDArray[np.uint8], level: float) -> NDArray[np.uint8]:
     slope = np.hypot(*(cv2.Sobel(soft, cv2.CV_32F, dx, 1 - dx, scale=1 / 8) for dx in (0, 1)))
     cover = np.clip(2 * level * (0.5 + soft / np.maximum(slope, 0.5 * _CLEAR)), 0, 255)
     bounds = np.where(solid, np.maximum(cover, np.floor(level) + 1), np.minimum(cover, np.floor(level)))
-    # A hair has no room for a soft edge.
+    # A thin line has no room for a soft edge.
     stout = cv2.dilate(cv2.morphologyEx(solid.astype(np.uint8), cv2.MORPH_OPEN, near), near) > 0
     return np.where(edge & stout, np.rint(bounds), alpha).astype(np.uint8)
 
 
 def _pooled(alpha: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
-    """The largest value of each block of step × step: a hair must not vanish."""
+    """The largest value of each block of step × step: a thin line must not vanish."""
     if step == 1:
         return alpha
     height, width = (-(-side // step) * step for side in alpha.shape)
@@ -167,11 +167,11 @@ def parts(mask: NDArray[np.bool_], share: float = 0.0, least: float = 1) -> NDAr
 
 
 def _cleaned(field: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Without specks and pinholes, and with a rim of nodes outside all round, so that every contour closes."""
+    """Without small parts and pinholes, and with a rim of nodes outside all round, so that every contour closes."""
     field = field.copy()
     field[[0, -1]] = field[:, [0, -1]] = -0.5
     inside = field > 0
-    field[inside & ~parts(inside, SPECK)] = -0.1
+    field[inside & ~parts(inside, SMALLEST)] = -0.1
     outside = field <= 0
     field[outside & ~parts(outside, least=max(4, PINHOLE * inside.sum()))] = 0.1
     return field

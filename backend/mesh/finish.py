@@ -136,7 +136,7 @@ def _tidied(mesh: Mesh) -> tuple[Mesh, _Surface]:
 
 
 def _parts_in_order(surface: _Surface) -> _Surface:
-    """Without small loose parts; the others look outward, but for a hollow: one that lies in another and looks inward."""
+    """Without small loose parts; the others look outward, but for a hollow, which lies in another and looks inward."""
     part = topology.parts(surface.faces, len(surface.vertices))
     normals = topology.cross(surface.vertices, surface.faces)
     area = np.bincount(part, np.linalg.norm(normals, axis=1))

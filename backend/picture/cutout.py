@@ -5,6 +5,7 @@ Rother, Kolmogorov and Blake, "GrabCut", SIGGRAPH 2004; He and Sun, "Fast Guided
 
 from __future__ import annotations
 
+import hashlib
 import io
 from typing import Any
 
@@ -54,6 +55,11 @@ def mask_png(mask: Pixels) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(mask).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def mask_digest(mask: Pixels) -> str:
+    """SHA-256 of a (H,W) mask and its shape."""
+    return hashlib.sha256(f"{mask.shape}".encode() + mask.tobytes()).hexdigest()
 
 
 def read_mask(png: bytes) -> Pixels:

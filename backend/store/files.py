@@ -2,7 +2,7 @@
 
 DATA_DIR/server.lock                              held by the one server of these folders
 UPLOADS_DIR/<job id>.<ext>                        the front picture as it came
-UPLOADS_DIR/<job id>.<view>.<ext>                 another side of the object
+UPLOADS_DIR/<job id>.<view>-<digest>.<ext>        a picture that was added: another side, or another front
 OUTPUTS_DIR/<job id>/mask-<digest>.png            the object in the front picture, if the user said so
 OUTPUTS_DIR/<job id>/thumbnail                    a small picture of the model, if the page made one
 OUTPUTS_DIR/<job id>/model_<job id>.<ext>         what the job delivered
@@ -97,17 +97,20 @@ class Files:
 
     def save(self, path: Path, data: bytes) -> None:
         """Replace `path` by `data` in one step: a reader sees the old file or the new one, never a part."""
-        temporary = path.with_name(f".orfeas-{secrets.token_hex(8)}.tmp")
+        os.replace(self._stage(path.parent, data), path)
+
+    def _stage(self, folder: Path, data: bytes) -> Path:
+        temporary = folder / f".orfeas-{secrets.token_hex(8)}.tmp"
         try:
             try:
                 temporary.write_bytes(data)
             except FileNotFoundError:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(parents=True, exist_ok=True)
                 temporary.write_bytes(data)
-            os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        return temporary
 
     def save_job(self, job_id: str, uploads: dict[str, bytes], record: bytes) -> None:
         """Keep a new job: its pictures by name, then its record."""
@@ -115,10 +118,14 @@ class Files:
             self.save(self.uploads_dir / name, data)
         self.save(self.outputs_dir / job_id / _RECORD, record)
 
-    def save_output(self, job_id: str, filename: str, data: bytes) -> None:
+    def stage_output(self, job_id: str, data: bytes) -> Path:
+        """Write a job's file under a temporary name, for `place_output`; or `unlink` it."""
+        return self._stage(self.outputs_dir / job_id, data)
+
+    def place_output(self, staged: Path, job_id: str, filename: str) -> None:
         """Put the job's file in place; a file of another format that the job delivered before goes."""
         path = self.output(job_id, filename)
-        self.save(path, data)
+        os.replace(staged, path)
         for other in path.parent.glob("model_*"):
             if other.name != filename:
                 other.unlink(missing_ok=True)

@@ -255,6 +255,17 @@ class Jobs:
         """A job cancelled more than a minute ago."""
         return job.status is JobStatus.CANCELLED and self._clock() - (job.finished_at or 0) > GONE_AFTER_SECONDS
 
+    def check_kept(self, job: Job) -> None:
+        """NotFoundError when it was deleted meanwhile."""
+        if self._jobs.get(job.id) is not job:
+            raise NotFoundError("there is no such job")
+
+    def check_idle(self, job: Job) -> None:
+        """NotFoundError when it was deleted meanwhile, JobBusyError while it waits or runs."""
+        self.check_kept(job)
+        if job.status in ACTIVE:
+            raise JobBusyError
+
     # ── changing: the caller holds `changed` wherever it decides by what it has seen ────────────────────────────────
 
     def add(self, job: Job, uploads: dict[str, bytes]) -> list[Job]:
@@ -274,8 +285,7 @@ class Jobs:
 
     def begin(self, job: Job, wishes: Wishes, ticket: Ticket | None = None) -> int:
         """It waits for its run, or (without a ticket) is being answered at once. The attempt; JobBusyError."""
-        if job.status in ACTIVE:
-            raise JobBusyError
+        self.check_idle(job)
         job.wishes, job.status, job.ticket = wishes, JobStatus.QUEUED, ticket
         job.attempt += 1
         job.failure = job.started_at = job.finished_at = None

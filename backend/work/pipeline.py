@@ -218,14 +218,20 @@ class _Run:
                 data = self._files.upload(self._request.pictures[view].name).read_bytes()
             except FileNotFoundError as error:
                 raise UploadLostError from error
-            self._decoded[view] = decode(data, self._max_pixels)
+            picture = decode(data, self._max_pixels)
+            if picture.sha256 != self._request.pictures[view].sha256:
+                raise UploadLostError("the uploaded picture was changed on disk: upload it again")
+            self._decoded[view] = picture
         return self._decoded[view]
 
     def _own_mask(self, digest: str) -> Pixels:
         try:
-            return cutout.read_mask(self._files.mask(self._request.job_id, digest).read_bytes())
+            mask = cutout.read_mask(self._files.mask(self._request.job_id, digest).read_bytes())
         except FileNotFoundError as error:
             raise UploadLostError("the mask of this picture is gone: send it again") from error
+        if cutout.mask_digest(mask) != digest:
+            raise UploadLostError("the mask of this picture was changed on disk: send it again")
+        return mask
 
 
 def make_file(mesh: Mesh, wishes: Wishes) -> tuple[bytes, dict[str, Any]]:

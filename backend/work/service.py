@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from cache_manager import LRUCache
@@ -21,6 +22,7 @@ from errors import (
     OrfeasError,
     ShapeLostError,
     StoppedError,
+    StorageError,
     TooLargeError,
     UploadLostError,
     bad_field,
@@ -39,6 +41,8 @@ if TYPE_CHECKING:  # with numpy and Pillow, which the start does not wait for
     from work.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
+_FACTS_MB = 0.002
+"""What the facts of one picture hold, roughly."""
 STOPPED = "the server stopped before this was done; start it again"
 
 
@@ -78,9 +82,9 @@ class _Checked:
     data: bytes
     filename: str
 
-    def picture(self, job_id: str, view: str) -> Picture:
-        """As the job holds it."""
-        facts, stem = self.facts, job_id if view == "front" else f"{job_id}.{view}"
+    def picture(self, stem: str) -> Picture:
+        """As the job holds it; the upload's name begins with `stem`."""
+        facts = self.facts
         return Picture(
             name=f"{stem}.{facts.extension}",
             original_filename=self.filename,
@@ -126,8 +130,8 @@ class Service:
             max_queued=limits.max_queued,
         )
         self._pipeline: Pipeline | None = None
-        # The same bytes again need no decoding: only what is known of the picture is kept, about 1 kB each.
-        self._facts = LRUCache(max_size=1000, max_memory_mb=4.0)
+        # The same bytes again need no decoding: only what is known of the picture is kept.
+        self._facts = LRUCache(max_size=1000, max_memory_mb=1000 * _FACTS_MB)
         self._restore()
 
     def _restore(self) -> None:
@@ -174,12 +178,15 @@ class Service:
             message = f"the picture is larger than {self.limits.max_upload_bytes / 1e6:g} MB"
             raise TooLargeError(message, {field: message})
         key = hashlib.sha256(data).hexdigest()
-        found = self._facts.get_or_compute(key, lambda: facts(data, self.limits.max_image_pixels))
+        look = partial(facts, data, self.limits.max_image_pixels)
+        found = self._facts.get_or_compute(key, look, size_mb=_FACTS_MB)
         return _Checked(found, data, filename[:255])
 
     def _new_job(self, checked: dict[str, _Checked], caller: Caller) -> Job:
         job_id = str(uuid.uuid4())
-        pictures = {view: each.picture(job_id, view) for view, each in checked.items()}
+        pictures = {
+            view: each.picture(job_id if view == "front" else f"{job_id}.{view}") for view, each in checked.items()
+        }
         job = Job(id=job_id, owner=caller.owner, created_at=time.time(), pictures=pictures)
         self._keep_job(job, {pictures[view].name: each.data for view, each in checked.items()})
         return job
@@ -190,9 +197,10 @@ class Service:
                 self.forget(old)
 
     def _add_view(self, job: Job, view: str, checked: _Checked) -> Job:
-        picture = checked.picture(job.id, view)
+        # A run may be under way that was asked for the earlier one: what a name stands for never changes.
+        picture = checked.picture(f"{job.id}.{view}-{checked.facts.sha256[:12]}")
         with self._changed:
-            _check_idle(job)
+            self.jobs.check_idle(job)
             self.files.save(self.files.upload(picture.name), checked.data)
             before = job.pictures.get(view)
             job.pictures = {**job.pictures, view: picture}
@@ -223,13 +231,13 @@ class Service:
         """
         digest, png = (None, b"") if data is None else self._checked_mask(job, data)
         with self._changed:
-            _check_idle(job)
+            self.jobs.check_idle(job)
             self.files.save_mask(job.id, digest, png)
             job.mask = digest
             self.jobs.changed(job)
 
     def _checked_mask(self, job: Job, data: bytes) -> tuple[str, bytes]:
-        from picture.cutout import mask_png
+        from picture.cutout import mask_digest, mask_png
         from picture.decode import decode
 
         mask = decode(data, self.limits.max_image_pixels)
@@ -240,11 +248,12 @@ class Service:
             raise bad_field("mask", f"must have the proportions of the picture, {width} × {height}")
         if not alpha.any():
             raise EmptyImageError("the mask is empty", {"mask": "is empty"})
-        return hashlib.sha256(f"{alpha.shape}".encode() + alpha.tobytes()).hexdigest(), mask_png(alpha)
+        return mask_digest(alpha), mask_png(alpha)
 
     def set_thumbnail(self, job: Job, data: bytes) -> None:
         """Keep a small picture of the job's model."""
         with self._changed:
+            self.jobs.check_kept(job)
             self.files.save(self.files.thumbnail(job.id), data)
             job.has_thumbnail = True
             self.jobs.changed(job)
@@ -268,20 +277,19 @@ class Service:
         if keys is not None and (outcome := pipeline.known(keys, wishes)) is not None:
             with self._changed:
                 attempt = self.jobs.begin(job, wishes)
-            self._deliver(job, attempt, replace(outcome, note=known.note), known.id)
+            self._deliver(job, attempt, replace(outcome, note=known.note), request)
         else:
             self._enqueue(job, request, keys, known)
 
     def _enqueue(self, job: Job, request: Request, keys: Plan | None, known: Known) -> None:
         with self._changed:
-            if job.status in ACTIVE:
-                raise JobBusyError
+            self.jobs.check_idle(job)
             key = keys.file if keys and self.results.enabled else None
             ticket = self.queue.submit(request, keys, key, self.limits.workers if known.thread_safe else 1)
             self.jobs.begin(job, request.wishes, ticket)
             self.jobs.save(job)
 
-    # ── runs ───────────────────────────────────────────────────────────────────────────────────────
+    # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _execute(self, run: Run, reporter: Reporter) -> Outcome:
         """Do the work of a run, from the inputs of whichever of its requests still has them."""
@@ -309,13 +317,14 @@ class Service:
     def _ended(self, tickets: list[Ticket], result: Outcome | Exception) -> None:
         """Deliver the result, or say why there is none, to all who still wait for it."""
         with self._changed:
-            waiting = [(job, job.attempt) for job in self.jobs.holders(tickets)]
+            waiting = [(job, job.attempt, job.ticket) for job in self.jobs.holders(tickets)]
             if not isinstance(result, Outcome):
-                for job, _ in waiting:
+                for job, _, _ in waiting:
                     self._settle(job, result)
                 return
-        for job, attempt in waiting:
-            self._deliver(job, attempt, result, tickets[0].request.model)
+        for job, attempt, ticket in waiting:
+            if ticket is not None:
+                self._deliver(job, attempt, result, ticket.request)
 
     def _settle(self, job: Job, error: Exception) -> None:
         failure = (
@@ -323,36 +332,39 @@ class Service:
         )
         self.jobs.settle(job, JobStatus.FAILED, failure=failure, delivery=None)
 
-    def _deliver(self, job: Job, attempt: int, outcome: Outcome, model: str) -> None:
-        """Write the job's own file, then say completed, unless the job was cancelled or begun anew in between."""
-        filename = f"model_{job.id}.{job.wishes.format}"
+    def _deliver(self, job: Job, attempt: int, outcome: Outcome, request: Request) -> None:
+        """Put the job's own file in place and say completed, unless it was cancelled or begun anew in between."""
+        filename = f"model_{job.id}.{request.wishes.format}"
         delivery = Delivery(
             filename=filename,
             file_size=len(outcome.file.data),
             etag=outcome.file_key.rpartition(":")[2],
             shape_key=outcome.shape_key,
-            model=model,
+            model=request.model,
             cached=outcome.cached,
             mesh=dict(outcome.file.report or {}),
             timings=dict(outcome.timings),
             seconds_saved=outcome.seconds_saved,
             model_note=outcome.note,
         )
-        facts: dict[str, Any]
+        staged, error = None, None
         try:
-            self.files.save_output(job.id, filename, outcome.file.data)
-        except OSError as error:
-            log.error("the output of job %s could not be written: %s", job.id, error)
-            failure = Failure(f"the file could not be written: {error.strerror}", "storage")
-            status, facts = JobStatus.FAILED, {"failure": failure, "delivery": None}
-        else:
-            status, facts = JobStatus.COMPLETED, {"delivery": delivery}
+            staged = self.files.stage_output(job.id, outcome.file.data)
+        except OSError as failed:
+            log.error("the output of job %s could not be written: %s", job.id, failed)
+            error = StorageError(f"the file could not be written: {failed.strerror}")
         with self._changed:
-            if job.status in ACTIVE and job.attempt == attempt:
-                self.jobs.settle(job, status, **facts)
+            current = job.status in ACTIVE and job.attempt == attempt
+            if current and staged is not None:
+                self.files.place_output(staged, job.id, filename)
+                self.jobs.settle(job, JobStatus.COMPLETED, delivery=delivery)
                 # The last job of the shape may have been forgotten meanwhile; this one may want another format of it.
                 if not self.files.has_shape(outcome.shape_key) and (shape := self.results.peek(outcome.shape_key)):
                     self.files.save_shape(outcome.shape_key, shape.data)
+            elif current and error is not None:
+                self._settle(job, error)
+            elif staged is not None:
+                staged.unlink(missing_ok=True)
 
     # ── what becomes of a job ────────────────────────────────────────────────────────────────────────────────────
 
@@ -390,7 +402,7 @@ class Service:
     def forget(self, job: Job) -> None:
         """Drop a job that is not active, with its files; JobBusyError."""
         with self._changed:
-            _check_idle(job)
+            self.jobs.check_idle(job)
             if not self.jobs.remove(job):
                 return
             if job.delivery and not self.jobs.names_shape(job.delivery.shape_key):
@@ -442,11 +454,6 @@ class Service:
                 self._settle(job, StoppedError(STOPPED))
             self.jobs.stop()
         self.queue.join(timeout)
-
-
-def _check_idle(job: Job) -> None:
-    if job.status in ACTIVE:
-        raise JobBusyError
 
 
 def _check_possible(request: Request, known: Known) -> None:

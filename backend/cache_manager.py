@@ -344,10 +344,13 @@ class LRUCache:
 
         Everyone gets the leader's result, or its error, which is not stored. A result begun before a `set`, `delete` or
         `clear` of its key is returned, not stored. A leader that is cancelled or interrupted hands over to one who
-        waits. `timeout` bounds the wait for another's run, in seconds, without harm to it: TimeoutError. `cost_of` the
-        value gives the seconds to book for it; without it, all that the run took, runs within it included. `size_of`
-        the value gives its MB, where `size_mb` is not known before. Raises
+        waits. `timeout` bounds the wait for another's run, in seconds, without harm to it: TimeoutError. Raises
         CircularComputationError where waiting would never end.
+
+        Booked, for the policy and for `seconds_saved`, is all that the run took, the runs of other keys within it
+        included; or what `cost_of(value)` says, in seconds: so a step can be booked at its own time alone. `size_of`
+        says its MB, where `size_mb` cannot be known before. Should either fail or say what `set` would refuse, the
+        result is returned, the error logged, and nothing stored.
         """
         _check_terms(size_mb, ttl_seconds, timeout)
         until = None if timeout is None else time.monotonic() + timeout
@@ -379,6 +382,8 @@ class LRUCache:
         size_mb: float | None = None,
         ttl_seconds: float | None = None,
         timeout: float | None = None,
+        cost_of: Callable[[V], float] | None = None,
+        size_of: Callable[[V], float] | None = None,
     ) -> V:
         """`get_or_compute` for coroutines: the same keys, runs and promises, shared with threads and other loops."""
         import asyncio
@@ -392,7 +397,7 @@ class LRUCache:
                     return cast(V, value)
                 if leads:
                     with self._led(key, flight):
-                        return self._land(key, flight, await compute(), size_mb, ttl_seconds)
+                        return self._land(key, flight, await compute(), size_mb, ttl_seconds, cost_of, size_of)
                 try:
                     with flight.awaited():
                         async with asyncio.timeout(_remaining(until)):
@@ -437,18 +442,18 @@ class LRUCache:
         value: V,
         size_mb: float | None,
         ttl_seconds: float | None,
-        cost_of: Callable[[V], float] | None = None,
-        size_of: Callable[[V], float] | None = None,
+        cost_of: Callable[[V], float] | None,
+        size_of: Callable[[V], float] | None,
     ) -> V:
         """Store the result unless the flight is stale, then hand it to those who wait."""
         flight.cost = self._clock() - flight.began
         try:
             if cost_of is not None:
-                flight.cost = cost_of(value)
+                flight.cost = _quantity("cost_of(value)", cost_of(value))
             if size_of is not None:
                 size_mb = size_of(value)
             self.set(key, value, size_mb, ttl_seconds, flight.cost, flight)
-        except Exception:  # its size cannot be measured: no reason to lose it
+        except Exception:  # its size or its cost cannot be had: no reason to lose it
             logger.exception("the result for %r could not be stored", key)
             with self._lock:
                 self._retire(key, flight)

@@ -192,12 +192,12 @@ def one_trace(task: tuple[int, str, list[float]]) -> list[Score]:
     return scores
 
 
-def two_stages(task: tuple[int, float]) -> list[Score]:
+def two_keys(task: tuple[int, float]) -> list[Score]:
     """Every policy of the cache when 30 % of the requests want another format or size of the object (one of five).
 
-    In one stage a file is cached, and another file of the same object is generated anew. In two the shape is cached as
-    well, in the same memory, and another file is an export. A file that was exported from a new shape cost, by the
-    clock, generation and export: so the server books it. With `own costs` it is booked at the export alone.
+    With `files alone` another file of the same object is generated anew. Else the shape is cached as well, in the same
+    memory, and another file is an export. `booked by run`: a file exported from a new shape counts as all that its run
+    took, generation and export. `booked by step`: as the export alone, by `cost_of`, as the server does it.
     """
     seed, capacity = task
     rng = np.random.default_rng([seed, len(TRACES)])
@@ -205,17 +205,19 @@ def two_stages(task: tuple[int, float]) -> list[Score]:
     variants = np.where(rng.random(REQUESTS) < 0.3, rng.integers(1, 6, REQUESTS), 0).tolist()
     requests = list(zip(zipf(rng, REQUESTS, 1.0).tolist(), variants, strict=True))
     return [
-        Score(stages, "flat", capacity, policy, seed, saved_in_stages(policy, stages, capacity, requests, sizes))
-        for policy, stages in product(POLICIES, policy_report.STAGES)
+        Score(keys, "flat", capacity, policy, seed, saved_by_keys(policy, keys, capacity, requests, sizes))
+        for policy, keys in product(POLICIES, policy_report.KEYS)
     ]
 
 
-def saved_in_stages(
-    policy: str, stages: str, capacity_mb: float, requests: list[tuple[int, int]], sizes: list[float]
+def saved_by_keys(
+    policy: str, keys: str, capacity_mb: float, requests: list[tuple[int, int]], sizes: list[float]
 ) -> float:
     """Per cent of the seconds that no cache at all would have spent."""
     now = 0.0
     cache = LRUCache(10**6, capacity_mb, policy=policy, clock=lambda: now)  # type: ignore[arg-type]
+    alone, _, by_step = policy_report.KEYS
+    booked = {"cost_of": lambda _: EXPORT} if keys == by_step else {}
 
     def work(seconds: float) -> bool:
         nonlocal now
@@ -223,26 +225,25 @@ def saved_in_stages(
         return True
 
     def shape(n: int) -> bool:
-        if stages == "one stage":
+        if keys == alone:
             return work(GENERATION)
         return cache.get_or_compute(f"shape {n}", partial(work, GENERATION), size_mb=sizes[n])
 
+    def file(n: int) -> bool:
+        return shape(n) and work(EXPORT)
+
     for n, variant in requests:
-        key = f"file {n} {variant}"
-        if stages != "own costs":
-            cache.get_or_compute(key, lambda n=n: shape(n) and work(EXPORT), size_mb=sizes[n])  # type: ignore[misc]
-        elif cache.get(key) is None:
-            cache.set(key, shape(n) and work(EXPORT), sizes[n], cost_seconds=EXPORT)
+        cache.get_or_compute(f"file {n} {variant}", partial(file, n), size_mb=sizes[n], **booked)
     return 100 * (1 - now / ((GENERATION + EXPORT) * len(requests)))
 
 
 def simulate(seeds: int, capacities: list[float], jobs: int) -> Iterator[Score]:
     """All there is to know."""
     with ProcessPoolExecutor(jobs) as pool:
-        staged = pool.map(two_stages, product(range(seeds), capacities))
+        keyed = pool.map(two_keys, product(range(seeds), capacities))
         for scores in pool.map(one_trace, product(range(seeds), TRACES, [capacities])):
             yield from scores
-        for scores in staged:
+        for scores in keyed:
             yield from scores
 
 

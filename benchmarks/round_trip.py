@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """First and second request over HTTP, upload included, against a server that this script starts.
 
-    python benchmarks/round_trip.py [PICTURE ...]     without pictures: three that it draws
+    python benchmarks/round_trip.py [PICTURE ...]     without pictures: four that it draws, one with a background
 
-Prints, for each picture and format, seconds from sending the upload to having read the whole file: the first time, the
-median of nine further times, and their ratio; then the first conversion to each other format.
+Prints, for each picture and wish, the time from sending the upload to having read the whole file: the first time, the
+median of nine further times, and their ratio; the first conversion to each other format and to another size; another
+quality, which needs a new shape. Beside it what the cache counted in that request (the first of the nine), and what was
+saved by two accounts: the job's, and the cache's `seconds_saved`.
 """
 
 import io
@@ -22,12 +24,13 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+GREY = (225, 220, 210, 255)
 MAIN = Path(__file__).resolve().parents[1] / "backend" / "main.py"
 
 
-def drawn(kind: int) -> bytes:
-    """A 512×512 cut-out."""
-    image = Image.new("RGBA", (512, 512))
+def drawn(kind: int, background: tuple[int, ...] = (0, 0, 0, 0)) -> bytes:
+    """512×512 pixels: a cut-out, or before a background that has to be removed."""
+    image = Image.new("RGBA", (512, 512), background)
     pen = ImageDraw.Draw(image)
     if kind == 0:
         pen.ellipse((60, 60, 450, 450), fill=(190, 70, 40, 255))
@@ -71,16 +74,33 @@ class Client:
         self.call("GET", job["download_url"])
         return time.perf_counter() - started, job
 
+    def stats(self) -> dict:
+        return json.loads(self.call("GET", "/api/cache/stats"))["stats"]
+
+    def told(self, what: str, picture: bytes, wish: dict[str, str]) -> tuple[float, dict]:
+        """`make`, and a row of what it took and what the cache counted meanwhile."""
+        before = self.stats()
+        seconds, job = self.make(picture, wish)
+        after = self.stats()
+        misses, hits, saved = (after[name] - before[name] for name in ("misses", "hits", "seconds_saved"))
+        row(what, f"{1000 * seconds:.1f}", misses, hits, f"{job['seconds_saved']:.3f}", f"{saved:.3f}")
+        return seconds, job
+
+
+def row(*cells: object) -> None:
+    print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+
 
 def main() -> None:
     pictures = {Path(name).stem: Path(name).read_bytes() for name in sys.argv[1:]}
-    pictures = pictures or {f"drawn {kind}": drawn(kind) for kind in range(3)}
+    if not pictures:
+        pictures = {f"drawn {kind}": drawn(kind) for kind in range(3)} | {"drawn 2 on grey": drawn(2, GREY)}
     with tempfile.TemporaryDirectory() as data:
         environment = {**os.environ, "DATA_DIR": data, "ORFEAS_PORT": "0", "LOG_LEVEL": "WARNING"}
         with subprocess.Popen([sys.executable, MAIN], env=environment, stdout=subprocess.PIPE, text=True) as server:
             try:
                 client = Client(re.search(r"http://\S+?(?=,)", server.stdout.readline())[0])
-                client.make(drawn(0), {"quality": "1"})  # imports are not what is measured
+                client.make(drawn(0, GREY), {"quality": "1"})  # imports are not what is measured
                 for name, picture in pictures.items():
                     measure(client, name, picture)
             finally:
@@ -88,17 +108,21 @@ def main() -> None:
 
 
 def measure(client: Client, name: str, picture: bytes) -> None:
-    first, job = client.make(picture, {"format": "glb"})
-    again = [client.make(picture, {"format": "glb"})[0] for _ in range(9)]
+    print(f"\n{name}\n")
+    row("asked for", "ms", "misses", "hits", "s saved, job", "s saved, cache")
+    row(*["---"] * 6)
+    first, job = client.told("glb", picture, {"format": "glb"})
+    again = [client.told("the same again", picture, {"format": "glb"})[0]]
+    for kind in ("stl", "ply", "obj", "3mf"):
+        client.told(f"as {kind}", picture, {"format": kind})
+    client.told("in another size", picture, {"format": "glb", "dimensions": '{"width": 40}'})
+    client.told("in another quality", picture, {"format": "glb", "quality": "3"})
+    again += [client.make(picture, {"format": "glb"})[0] for _ in range(8)]
     second = statistics.median(again)
     print(
-        f"{name:20} {job['mesh']['faces']:7} faces  first {first:6.3f} s  again {second * 1000:6.1f} ms "
-        f"({min(again) * 1000:.1f}–{max(again) * 1000:.1f})  ratio {first / second:6.1f}"
+        f"\n{job['mesh']['faces']} faces; first {1000 * first:.0f} ms, again {1000 * second:.1f} ms "
+        f"({1000 * min(again):.1f} to {1000 * max(again):.1f}), ratio {first / second:.0f}"
     )
-    for kind in ("stl", "ply", "obj", "3mf"):
-        print(f"{'':20} converted to {kind}: {client.make(picture, {'format': kind})[0] * 1000:6.1f} ms")
-    resized, _ = client.make(picture, {"format": "glb", "dimensions": '{"width": 40}'})
-    print(f"{'':20} in another size: {resized * 1000:6.1f} ms")
 
 
 if __name__ == "__main__":

@@ -116,17 +116,18 @@ class Comparison(RuleBasedStateMachine):
         assert self.cache.get(key) == expected
         self.hits, self.misses = self.hits + (expected is not None), self.misses + (expected is None)
 
-    @rule(key=keys, size=sizes, seconds=st.sampled_from([0, 1, 5]))
-    def get_or_compute(self, key, size, seconds):
+    @rule(key=keys, size=sizes, seconds=st.sampled_from([0, 1, 5]), cost=costs)
+    def get_or_compute(self, key, size, seconds, cost):
         expected, value = self.model.get(key), self.value()
 
         def compute():
             self.clock.now += seconds
             return value
 
-        assert self.cache.get_or_compute(key, compute, size_mb=size / 1e6) == (expected or value)
+        booked = {} if cost is None else {"cost_of": lambda _: cost}
+        assert self.cache.get_or_compute(key, compute, size_of=lambda _: size / 1e6, **booked) == (expected or value)
         if expected is None:
-            self.model.set(key, value, size, None, float(seconds))
+            self.model.set(key, value, size, None, float(seconds) if cost is None else cost)
         self.hits, self.misses = self.hits + (expected is not None), self.misses + (expected is None)
 
     @rule(key=keys)

@@ -107,9 +107,14 @@ class OrfeasUnifiedServer:
         self.results.set(key, value, size_mb)
 
     def _get_cache_stats(self) -> dict[str, Any]:
-        """The cache's counters; requests that joined a run count as coalesced, as if the cache had merged them."""
+        """The cache's counters; requests that joined a run count as coalesced, as if the cache had merged them.
+
+        `seconds_saved` is that of all jobs: a hit saves every step before it, while the cache knows each step's own
+        seconds alone.
+        """
         stats = self.results.stats()
-        return {**stats, "coalesced": stats["coalesced"] + self.service.queue.coalesced}
+        coalesced = stats["coalesced"] + self.service.queue.coalesced
+        return {**stats, "coalesced": coalesced, "seconds_saved": round(self.service.seconds_saved, 4)}
 
     # ── the app ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -73,7 +73,7 @@ class Delivery:
     mesh: dict[str, Any]
     timings: dict[str, float]
     seconds_saved: float = 0.0
-    """What the steps took that the cache answered, less the time of the answer."""
+    """What the steps that did not have to be run took when they were, less what else the answer took."""
     model_note: str | None = None
 
 

@@ -120,9 +120,10 @@ class Pipeline:
         with known_failures():
             made = self._results.get_or_compute(key, file, **_BOOKED)
         total = time.perf_counter() - started
-        cached = "shape" not in timings
-        saved = max(0.0, sum(made.seconds.values()) - total) if cached else 0.0
-        return Outcome(made, key, shape_key, cached, {**timings, "total": round(total, 4)}, round(saved, 4))
+        skipped = sum(seconds for step, seconds in made.seconds.items() if step not in timings)
+        saved = max(0.0, skipped - max(0.0, total - sum(timings.values())))
+        told = {**timings, "total": round(total, 4)}
+        return Outcome(made, key, shape_key, "shape" not in timings, told, round(saved, 4))
 
     def _cached_shape(self, key: str) -> Made:
         shape = self._look(key)

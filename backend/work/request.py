@@ -96,6 +96,7 @@ class Outcome:
     """Whether the shape was there already."""
     timings: Mapping[str, float]
     seconds_saved: float
+    """What the steps that did not have to be run took when they were, less what else this answer took."""
     note: str | None = None
     """What a user should know of how the model ran."""
 

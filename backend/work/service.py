@@ -130,6 +130,8 @@ class Service:
             max_queued=limits.max_queued,
         )
         self._pipeline: Pipeline | None = None
+        self.seconds_saved = 0.0
+        """Of all jobs since the start."""
         # The same bytes again need no decoding: only what is known of the picture is kept.
         self._facts = LRUCache(max_size=1000, max_memory_mb=1000 * _FACTS_MB)
         self._restore()
@@ -358,6 +360,7 @@ class Service:
             if current and staged is not None:
                 self.files.place_output(staged, job.id, filename)
                 self.jobs.settle(job, JobStatus.COMPLETED, delivery=delivery)
+                self.seconds_saved += outcome.seconds_saved
                 # The last job of the shape may have been forgotten meanwhile; this one may want another format of it.
                 if not self.files.has_shape(outcome.shape_key) and (shape := self.results.peek(outcome.shape_key)):
                     self.files.save_shape(outcome.shape_key, shape.data)

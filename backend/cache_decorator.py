@@ -18,7 +18,8 @@ pictures count by content. A value of an unknown type, whose text or address mig
 the call goes past the cache, with one warning. A class makes its instances known, `self` included, by a method
 `__cache_key__` that returns what tells them apart.
 
-The stored object itself is returned to every caller; whoever wants to change it makes a copy.
+The stored object itself is returned to every caller; whoever wants to change it makes a copy. An iterator, which serves
+once, is not stored.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import sys
 import threading
 import types
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import fields
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -50,6 +51,7 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 S = TypeVar("S", contravariant=True)
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Cached(Protocol[P, R]):
@@ -75,6 +77,10 @@ class Cached(Protocol[P, R]):
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Forget the result of this call; False if there was none."""
+
+
+class _ServesOnceError(Exception):
+    """Goes past the cache, to all who wait: the result is an iterator, and the second caller would get the rest."""
 
 
 class UnkeyableError(TypeError):
@@ -107,7 +113,17 @@ def cached_result(
             key = caching.key_if_enabled(*args, **kwargs)
             if key is None:
                 return await function(*args, **kwargs)
-            return await caching.cache.aget_or_compute(key, lambda: function(*args, **kwargs), ttl_seconds=ttl_seconds)
+            led: list[R] = []
+
+            async def compute() -> R:
+                result = await function(*args, **kwargs)
+                led.append(result)
+                return caching.storable(result)
+
+            try:
+                return await caching.cache.aget_or_compute(key, compute, ttl_seconds=ttl_seconds)
+            except _ServesOnceError:
+                return led[0] if led else await function(*args, **kwargs)
 
         return caching.dress(wrapper)
 
@@ -140,7 +156,17 @@ def cached_result_sync(
             key = caching.key_if_enabled(*args, **kwargs)
             if key is None:
                 return function(*args, **kwargs)
-            return caching.cache.get_or_compute(key, lambda: plain(function(*args, **kwargs)), ttl_seconds=ttl_seconds)
+            led: list[R] = []
+
+            def compute() -> R:
+                result = plain(function(*args, **kwargs))
+                led.append(result)
+                return caching.storable(result)
+
+            try:
+                return caching.cache.get_or_compute(key, compute, ttl_seconds=ttl_seconds)
+            except _ServesOnceError:
+                return led[0] if led else plain(function(*args, **kwargs))
 
         def plain(result: R) -> R:
             if inspect.iscoroutine(result):
@@ -208,6 +234,14 @@ class _Caching(Generic[P, R]):
                 self.warned = True
                 logger.warning("calls of %s go past the cache: %s", self.prefix[:-1], error)
             return None
+
+    def storable(self, result: T) -> T:
+        if isinstance(result, Iterator | AsyncIterator):
+            if not self.warned:
+                self.warned = True
+                logger.warning("results of %s are not stored: an iterator serves once", self.prefix[:-1])
+            raise _ServesOnceError
+        return result
 
     def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         key = self.key(*args, **kwargs)

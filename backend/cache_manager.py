@@ -33,6 +33,7 @@ read, tested and measured without the lock, and this one keeps to what needs it.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import warnings
@@ -47,6 +48,7 @@ from math import inf
 from numbers import Real
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeVar, cast, get_args
+from weakref import WeakSet
 
 from cache.flights import ABANDONED, CircularComputationError, Flight
 from cache.policies import POLICIES, Deadlines, PolicyName, Slot
@@ -61,6 +63,8 @@ MB: Final = 1_000_000
 
 Reason = Literal["count", "size", "expired", "replaced", "deleted", "cleared"]
 """Why an entry left: too many entries, too many bytes, its time was up, or somebody asked for it."""
+
+_all_caches: WeakSet[LRUCache] = WeakSet()
 
 Listener = Callable[[str, Any, Reason], None]
 Gone = list[tuple[str, Slot, Reason]]
@@ -128,6 +132,7 @@ class LRUCache:
         self._busy = False
         self._postponed: deque[Callable[[], object]] = deque()
         self.reset_stats()
+        _all_caches.add(self)
 
     def _bound(self, count: int, size: int) -> None:
         self._max_size, self._max_bytes = count, size
@@ -677,6 +682,32 @@ def _check_terms(size_mb: Any, ttl_seconds: Any, timeout: Any) -> None:
 
 def _remaining(until: float | None) -> float | None:
     return None if until is None else max(0.0, until - time.monotonic())
+
+
+def _hold_all() -> None:
+    _forking.acquire()
+    _held[:] = _all_caches
+    for cache in _held:
+        cache._lock.acquire()
+
+
+def _release_all() -> None:
+    while _held:
+        _held.pop()._lock.release()
+    _forking.release()
+
+
+def _begin_anew_in_child() -> None:
+    for cache in _held:
+        cache._flights.clear()  # their leaders are threads of the parent
+    _release_all()
+
+
+_forking = threading.Lock()
+_held: list[LRUCache] = []
+if hasattr(os, "register_at_fork"):
+    # A child has the forking thread alone: a lock that another one held would stay locked, its work half done.
+    os.register_at_fork(before=_hold_all, after_in_parent=_release_all, after_in_child=_begin_anew_in_child)
 
 
 _cache_instance: LRUCache | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +24,11 @@ _leading: ContextVar[Flight | None] = ContextVar("leading", default=None)
 
 _waits_lock = threading.RLock()
 """Guards `_needs` of every flight, as a computation may wait for another cache's; a finaliser may come in between."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_waits_lock.acquire, after_in_parent=_waits_lock.release, after_in_child=_waits_lock.release
+    )
 
 
 class Flight:

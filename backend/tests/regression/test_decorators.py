@@ -1,6 +1,7 @@
 """One test per defect that the first decorators had; each fails on them."""
 
 import asyncio
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -207,3 +208,47 @@ def test_sizes_of_what_is_really_held():
     objects = np.array([block, block], dtype=object)
     assert 1_000_000 <= deep_size(objects) < 1_001_000
     assert deep_size(LRUCache) == deep_size(np) == 0
+
+
+class TestResultsThatServeOnce:
+    """A function that gave a generator gave an empty one the second time."""
+
+    @pytest.mark.parametrize(
+        "make", [lambda n: (i for i in range(n)), lambda n: map(str, range(n)), lambda n: iter([n])]
+    )
+    def test_an_iterator_is_not_stored_and_every_caller_gets_a_whole_one(self, make, caplog):
+        cache = LRUCache()
+        counting = cached_result_sync(cache=cache)(make)
+        assert [len(list(counting(1))) for _ in range(3)] == [1, 1, 1]
+        assert len(cache) == 0
+        assert sum("serves once" in record.message for record in caplog.records) == 1
+
+    def test_callers_at_once_get_one_each(self):
+        begun, both = threading.Event(), threading.Barrier(2)
+
+        @cached_result_sync(cache=LRUCache())
+        def numbers():
+            begun.set()
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both.wait(0.2)  # the second caller waits for the first one's run, if it is let
+            return iter([1, 2, 3])
+
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(lambda: list(numbers()))
+            assert begun.wait(10)
+            second = pool.submit(lambda: list(numbers()))
+            assert first.result(10) == second.result(10) == [1, 2, 3]
+
+    def test_an_async_function_may_return_an_async_generator(self):
+        async def count():
+            for n in range(3):
+                yield n
+
+        @cached_result(cache=LRUCache())
+        async def numbers():
+            return count()
+
+        async def twice():
+            return [[n async for n in await numbers()] for _ in range(2)]
+
+        assert asyncio.run(twice()) == [[0, 1, 2], [0, 1, 2]]

@@ -13,6 +13,7 @@ from flask import Flask, Response, g, request
 
 from cache_manager import LRUCache
 from errors import DataFolderError, JobCancelledError, NotFoundError, bad_field
+from memory import keep_little
 from models.shelf import Shelf
 from settings import Settings, SettingsError, load_settings
 from store.files import Files
@@ -369,6 +370,7 @@ def main() -> None:
         settings = load_settings()
     except SettingsError as error:
         sys.exit(f"ORFEAS cannot start: {error}")
+    keep_little()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         _serve(settings)

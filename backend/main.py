@@ -13,7 +13,7 @@ from flask import Flask, Response, g, request
 
 from cache_manager import LRUCache
 from errors import DataFolderError, JobCancelledError, NotFoundError, bad_field
-from memory import keep_little
+from memory import give_back, keep_little
 from models.shelf import Shelf
 from settings import Settings, SettingsError, load_settings
 from store.files import Files
@@ -308,6 +308,7 @@ class OrfeasUnifiedServer:
         from web.answers import ClearedAnswer
 
         cleared = self.results.clear()
+        give_back()
         return ClearedAnswer(message=f"{cleared} entries were dropped", cleared=cleared)
 
     @operation(query="PageQuery", errors=("bad_request",))

@@ -1,6 +1,6 @@
 """Files on disk: pictures, outputs, shapes and job records. Every write goes to a temporary name, then is renamed.
 
-DATA_DIR/server.lock                              held by the one server of these folders
+DATA_DIR/server.lock                              held by the one server of these folders, and in the two others too
 UPLOADS_DIR/<job id>.<ext>                        the front picture as it came
 UPLOADS_DIR/<job id>.<view>-<digest>.<ext>        a picture that was added: another side, or another front
 OUTPUTS_DIR/<job id>/mask-<digest>.png            the object in the front picture, if the user said so
@@ -14,12 +14,13 @@ DATA_DIR/set-aside/<job id>/                      what belongs to a record that 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,9 +53,12 @@ class Files:
         self.shapes_dir, self.aside_dir = data_dir / "shapes", data_dir / "set-aside"
         for folder in (uploads_dir, outputs_dir, self.shapes_dir):
             folder.mkdir(parents=True, exist_ok=True)
+        self._shapes_aside: frozenset[str] = frozenset()
+        """The names of shapes in records that were set aside."""
         self._locks: list[FolderLock] = []
         try:
-            for folder in dict.fromkeys(each.resolve() for each in self._separate(data_dir)):
+            # Each of them, as another server may have its own DATA_DIR and yet use a folder inside this one's.
+            for folder in dict.fromkeys(each.resolve() for each in (data_dir, uploads_dir, outputs_dir)):
                 self._locks.append(FolderLock(folder))
         except BaseException:
             self.close()
@@ -62,13 +66,6 @@ class Files:
         for folder in (uploads_dir, outputs_dir, self.shapes_dir):
             for leftover in [*folder.glob(".orfeas-*.tmp"), *folder.glob("*/.orfeas-*.tmp")]:
                 leftover.unlink(missing_ok=True)
-
-    def _separate(self, data_dir: Path) -> Iterator[Path]:
-        """The folders that need a lock of their own: one inside DATA_DIR is held with it."""
-        yield data_dir
-        for folder in (self.uploads_dir, self.outputs_dir):
-            if data_dir.resolve() not in folder.resolve().parents:
-                yield folder
 
     def close(self) -> None:
         """Let another server have the folders."""
@@ -97,7 +94,7 @@ class Files:
 
     def save(self, path: Path, data: bytes) -> None:
         """Replace `path` by `data` in one step: a reader sees the old file or the new one, never a part."""
-        os.replace(self._stage(path.parent, data), path)
+        _put(self._stage(path.parent, data), path)
 
     def _stage(self, folder: Path, data: bytes) -> Path:
         temporary = folder / f".orfeas-{secrets.token_hex(8)}.tmp"
@@ -125,7 +122,7 @@ class Files:
     def place_output(self, staged: Path, job_id: str, filename: str) -> None:
         """Put the job's file in place; a file of another format that the job delivered before goes."""
         path = self.output(job_id, filename)
-        os.replace(staged, path)
+        _put(staged, path)
         for other in path.parent.glob("model_*"):
             if other.name != filename:
                 other.unlink(missing_ok=True)
@@ -191,7 +188,8 @@ class Files:
     def sweep(self) -> None:
         """Delete uploads and shapes that no record file names: their process ended between two writes.
 
-        A record that cannot be understood still names its job by its folder, and its shape by the key in its text.
+        A record that cannot be understood still names its job by its folder, and its shape by the key in its text; a
+        torn one may have lost that, and then no shape is deleted.
         """
         paths = [*self.outputs_dir.glob(f"*/{_RECORD}"), *self.aside_dir.glob(f"*/{_RECORD}")]
         jobs = {path.parent.name for path in paths}
@@ -200,10 +198,13 @@ class Files:
             if _JOB_ID.fullmatch(job_id) and upload.name[_ID_LENGTH:][:1] == "." and job_id not in jobs:
                 upload.unlink(missing_ok=True)
         try:
-            named = {name.decode() for path in paths for name in _SHAPE_NAME.findall(path.read_bytes())}
+            records = {path: path.read_bytes() for path in paths}
         except OSError:
             return  # what it names is not known
-        for shape in self.shapes_dir.glob("*.npz"):
+        aside = [record for path, record in records.items() if self.aside_dir in path.parents]
+        self._shapes_aside = _shapes_named(aside)
+        named = _shapes_named(records.values())
+        for shape in self.shapes_dir.glob("*.npz") if all(map(_is_whole, aside)) else ():
             if shape.stem not in named:
                 shape.unlink(missing_ok=True)
 
@@ -225,8 +226,30 @@ class Files:
         return self._shape_path(key).exists()
 
     def forget_shape(self, key: str) -> None:
-        """Delete a shape that no job refers to any more."""
-        self._shape_path(key).unlink(missing_ok=True)
+        """Delete a shape that no job refers to any more, unless a record does that was set aside."""
+        path = self._shape_path(key)
+        if path.stem not in self._shapes_aside:
+            path.unlink(missing_ok=True)
 
     def _shape_path(self, key: str) -> Path:
         return self.shapes_dir / f"{key.rpartition(':')[2]}.npz"
+
+
+def _put(staged: Path, path: Path) -> None:
+    try:
+        os.replace(staged, path)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
+
+
+def _shapes_named(records: Iterable[bytes]) -> frozenset[str]:
+    return frozenset(name.decode() for record in records for name in _SHAPE_NAME.findall(record))
+
+
+def _is_whole(record: bytes) -> bool:
+    try:
+        json.loads(record)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -277,7 +277,7 @@ def known_failures() -> Iterator[None]:
     except OrfeasError:
         raise
     except OSError as error:
-        raise StorageError(f"a file could not be read or written: {error.strerror}") from error
+        raise StorageError(f"a file could not be read or written: {error.strerror or error}") from error
     except Exception as error:
         # torch.cuda.OutOfMemoryError by name, as torch may not be there at all
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

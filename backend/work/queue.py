@@ -202,7 +202,10 @@ class Queue:
             tickets, run.tickets = run.tickets, []
             if isinstance(result, Outcome) and not result.cached and run.started is not None:
                 self.remember(run.kind, self._monotonic() - run.started)
-        self._ended(tickets, result)
+        try:
+            self._ended(tickets, result)
+        except Exception:  # a full disk, say
+            log.exception("the end of a run could not be told to all")
 
     @contextlib.contextmanager
     def slot(self, run: Run, name: str) -> Iterator[None]:
@@ -237,7 +240,8 @@ class Queue:
         before = [*lane.running, *list(lane.waiting)[:position]] if position else [run]
         lefts = [self._time_left(each) for each in before]
         known = [left for left in lefts if left is not None]
-        return position, round(sum(known) / max(lane.workers, 1), 2) if len(known) == len(lefts) else None
+        workers = lane.workers if position else 1
+        return position, round(sum(known) / workers, 2) if len(known) == len(lefts) else None
 
     def _time_left(self, run: Run) -> float | None:
         past = self._past.get(run.kind)

@@ -195,7 +195,7 @@ class Service:
 
     def _keep_job(self, job: Job, uploads: dict[str, bytes]) -> None:
         for old in self.jobs.add(job, uploads):
-            with suppress(JobBusyError):  # started since
+            with suppress(JobBusyError, NotFoundError):  # started or deleted since
                 self.forget(old)
 
     def _add_view(self, job: Job, view: str, checked: _Checked) -> Job:
@@ -349,25 +349,23 @@ class Service:
             seconds_saved=outcome.seconds_saved,
             model_note=outcome.note,
         )
-        staged, error = None, None
         try:
             staged = self.files.stage_output(job.id, outcome.file.data)
-        except OSError as failed:
-            log.error("the output of job %s could not be written: %s", job.id, failed)
-            error = StorageError(f"the file could not be written: {failed.strerror}")
-        with self._changed:
-            current = job.status in ACTIVE and job.attempt == attempt
-            if current and staged is not None:
+            with self._changed:
+                if job.status not in ACTIVE or job.attempt != attempt:
+                    staged.unlink(missing_ok=True)
+                    return
                 self.files.place_output(staged, job.id, filename)
                 self.jobs.settle(job, JobStatus.COMPLETED, delivery=delivery)
                 self.seconds_saved += outcome.seconds_saved
                 # The last job of the shape may have been forgotten meanwhile; this one may want another format of it.
                 if not self.files.has_shape(outcome.shape_key) and (shape := self.results.peek(outcome.shape_key)):
                     self.files.save_shape(outcome.shape_key, shape.data)
-            elif current and error is not None:
-                self._settle(job, error)
-            elif staged is not None:
-                staged.unlink(missing_ok=True)
+        except OSError as error:
+            log.error("the output of job %s could not be written: %s", job.id, error)
+            with self._changed:
+                if job.status in ACTIVE and job.attempt == attempt:
+                    self._settle(job, StorageError(f"the file could not be written: {error.strerror or error}"))
 
     # ── what becomes of a job ────────────────────────────────────────────────────────────────────────────────────
 
@@ -406,8 +404,7 @@ class Service:
         """Drop a job that is not active, with its files; JobBusyError."""
         with self._changed:
             self.jobs.check_idle(job)
-            if not self.jobs.remove(job):
-                return
+            self.jobs.remove(job)
             if job.delivery and not self.jobs.names_shape(job.delivery.shape_key):
                 self.files.forget_shape(job.delivery.shape_key)
         self.files.forget_job(job.id)

@@ -1,12 +1,7 @@
 """The cache as a user of the server meets it: stats, limits, listing, clearing, both backends, and off."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 from live_server import fresh_png, scripted_server
-
-from store.results import Results
 
 STATS = {
     "hits", "misses", "hit_rate_percent", "evictions", "evictions_by_count", "evictions_by_size", "expirations",
@@ -196,56 +191,3 @@ def test_disabled_every_request_generates(tmp_path):
         assert client.conductor.runs == 2
         answer = client.get("/api/cache/stats").json()
         assert (answer["cache_enabled"], answer["stats"]["current_items"]) == (False, 0)
-
-
-class BrokenLRU:
-    """Fails in every call, as a corrupted cache would."""
-
-    def __init__(self):
-        self.calls = 0
-
-    def get_or_compute(self, key, compute, **terms):
-        self.calls += 1
-        compute()
-        raise KeyError("corrupted after the computation")
-
-    def get_stats(self):
-        raise AssertionError("not asked once the dict has taken over")
-
-
-class TestFallback:
-    def test_an_error_of_the_lru_cache_switches_to_the_dict_and_service_goes_on(self, caplog):
-        legacy, lru, runs = {}, BrokenLRU(), []
-        cache = Results(lru, legacy)
-        for _ in range(3):
-            assert cache.get_or_compute("k", lambda: runs.append(1) or b"value") == b"value"
-        assert len(runs) == 1  # computed once although the cache broke after it
-        assert legacy == {"k": b"value"}
-        assert (cache.backend, lru.calls) == ("dict", 1)
-        assert "corrupted" in cache.fallback_reason
-        assert cache.stats()["hits"] == 2
-        assert sum("plain dict takes over" in record.message for record in caplog.records) == 1
-
-    def test_an_error_of_the_computation_is_no_error_of_the_cache(self):
-        from cache_manager import LRUCache
-
-        cache = Results(LRUCache(), {})
-
-        def fail():
-            raise ValueError("the model failed")
-
-        with pytest.raises(ValueError, match="the model failed"):
-            cache.get_or_compute("k", fail)
-        assert cache.backend == "lru"
-        assert cache.fallback_reason is None
-
-    def test_concurrent_failures_switch_once(self, caplog):
-        cache, barrier = Results(BrokenLRU(), {}), threading.Barrier(8)
-
-        def call(_):
-            barrier.wait()
-            return cache.get_or_compute("k", lambda: b"value")
-
-        with ThreadPoolExecutor(8) as pool:
-            assert set(pool.map(call, range(8))) == {b"value"}
-        assert sum("plain dict takes over" in record.message for record in caplog.records) == 1

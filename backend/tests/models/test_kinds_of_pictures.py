@@ -6,8 +6,8 @@ import io
 import numpy as np
 import pytest
 import trimesh
+from figures import assert_sound, cut_out, disc, drawn, made, mug
 from PIL import Image, ImageDraw, ImageFilter
-from test_builtin import assert_sound, cut_out, disc, drawn, made, mug
 
 from models.builtin import depth
 from models.builtin.model import BuiltinModel

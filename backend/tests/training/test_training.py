@@ -16,7 +16,7 @@ import pytest
 import safetensors.torch
 import trimesh
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 pytest.importorskip("embreex", reason="training needs training/requirements.txt")
 sys.path.insert(0, str(ROOT / "training"))
 

@@ -22,7 +22,8 @@ from mesh.formats import FORMATS, Dimensions
 from mesh.report import inspect, measure
 from mesh.writers import export
 
-DIRECTORIES = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+HERE = Path(__file__).parent
+DIRECTORIES = [str(folder) for folder in (HERE, HERE.parent, HERE.parents[1])]
 Z_UP = [name for name in FORMATS if name != "glb"]
 CORE = "{http://schemas.microsoft.com/3dmanufacturing/core/2015/02}"
 MATERIAL = "{http://schemas.microsoft.com/3dmanufacturing/material/2015/02}"
@@ -166,7 +167,7 @@ class TestEveryFormat:
     def test_another_process_writes_the_same_bytes(self, models):
         """Later, with other hash seeds, and so that no date, random name or order of a set can hide."""
         program = (
-            "import hashlib, shapes, test_exporters as t\n"
+            "import hashlib, shapes, test_writers as t\n"
             "for mesh in (shapes.two_sheets(), shapes.painted(shapes.sphere())):\n"
             "    for target in (None, 500):\n"
             "        for name in t.FORMATS:\n"

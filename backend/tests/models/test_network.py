@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from figures import assert_sound, cut_out, disc, drawn, made, mug, random_alpha, ring, two_parts
 from PIL import Image
 from scipy.spatial import cKDTree
-from test_builtin import assert_sound, cut_out, disc, drawn, made, mug, random_alpha, ring, two_parts
 
 import main
 from models.builtin import weights

@@ -1,0 +1,193 @@
+"""A job's record: what is written is read back, earlier releases are read, and all else is refused with a reason."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from live_server import BACKEND
+
+from mesh.formats import Dimensions
+from picture import VIEWS
+from work.jobs import (
+    RECORD_VERSION,
+    Delivery,
+    Failure,
+    JobStatus,
+    Record,
+    RecordError,
+    dump_record,
+    load_record,
+)
+from work.request import Picture, Wishes
+
+TEXT = st.text(max_size=12)
+NUMBER = st.floats(allow_nan=False, allow_infinity=False)
+WHOLE = st.integers(-(2**53), 2**53)
+JSON = st.dictionaries(TEXT, st.one_of(st.none(), st.booleans(), WHOLE, NUMBER, TEXT, st.lists(NUMBER, max_size=3)))
+BACKGROUND = st.sampled_from(["auto", "true", "false"])
+MAYBE = st.none() | TEXT
+PICTURES = st.builds(
+    Picture, TEXT, TEXT, TEXT, TEXT, JSON, st.dictionaries(BACKGROUND, TEXT, max_size=3), st.none() | NUMBER
+)
+WISHES = st.builds(
+    Wishes,
+    format=TEXT,
+    quality=WHOLE,
+    dimensions=st.builds(Dimensions, *[st.none() | NUMBER] * 3),
+    fit=st.sampled_from(["contain", "stretch"]),
+    prompt=TEXT,
+    seed=WHOLE,
+    scale=st.sampled_from(["mm", "unit"]),
+    target_faces=st.none() | WHOLE,
+    remove_background=BACKGROUND,
+    model=MAYBE,
+)
+DELIVERIES = st.builds(
+    Delivery, TEXT, WHOLE, TEXT, TEXT, TEXT, st.booleans(), JSON, st.dictionaries(TEXT, NUMBER), NUMBER, MAYBE
+)
+RECORDS = st.builds(
+    Record,
+    id=TEXT,
+    owner=MAYBE,
+    created_at=NUMBER,
+    pictures=st.dictionaries(st.sampled_from(VIEWS), PICTURES, max_size=4),
+    mask=MAYBE,
+    status=st.sampled_from(JobStatus),
+    wishes=WISHES,
+    delivery=st.none() | DELIVERIES,
+    failure=st.none() | st.builds(Failure, TEXT, TEXT, JSON),
+    started_at=st.none() | NUMBER,
+    finished_at=st.none() | NUMBER,
+    has_thumbnail=st.booleans(),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(RECORDS)
+def test_what_is_written_is_read_back(record):
+    data = dump_record(record)
+    again = Record(**load_record(data))
+    assert again == record
+    assert dump_record(again) == data
+    assert json.loads(data)["version"] == RECORD_VERSION
+
+
+def whole():
+    record = Record(id="a", owner=None, created_at=1.5, pictures={}, delivery=None)
+    return json.loads(dump_record(record))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=40) | st.builds(lambda value: json.dumps(value).encode(), JSON | st.lists(JSON) | NUMBER))
+def test_whatever_else_lies_there_is_refused_and_never_harms(data):
+    with pytest.raises(RecordError):
+        load_record(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x00" * 500, b"[]", b"null", b'"text"', b"3", b"{}", b"[" * 100_000, b"\xff\xfe", b'{"version": 2}'],
+    ids=lambda data: repr(data[:15]),
+)
+def test_no_record_at_all(data):
+    with pytest.raises(RecordError):
+        load_record(data)
+
+
+@pytest.mark.parametrize("cut", [1, 20, 200, -1])
+def test_a_torn_record(cut):
+    with pytest.raises(RecordError, match="no JSON object"):
+        load_record(json.dumps(whole()).encode()[:cut])
+
+
+@pytest.mark.parametrize("version", [0, 3, 99, -1, "2", None, [2], {"of": 2}], ids=repr)
+def test_another_version_is_named(version):
+    with pytest.raises(RecordError, match=r"its version is .*, this server knows 1 to 2"):
+        load_record(json.dumps({**whole(), "version": version}).encode())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": None},
+        {"id": 5},
+        {"created_at": "yesterday"},
+        {"created_at": None},
+        {"pictures": []},
+        {"pictures": {"front": {}}},
+        {"pictures": {"front": "a.png"}},
+        {"mask": 5},
+        {"status": "lost"},
+        {"status": None},
+        {"wishes": {"fit": "cover"}},
+        {"wishes": {"quality": "best"}},
+        {"wishes": None},
+        {"delivery": {}},
+        {"delivery": "a.stl"},
+        {"failure": {"error": "why"}},
+        {"started_at": "now"},
+        {"has_thumbnail": "perhaps"},
+    ],
+    ids=str,
+)
+def test_a_field_of_the_wrong_kind(change):
+    load_record(json.dumps(whole()).encode())
+    with pytest.raises(RecordError, match="a field is missing or wrong"):
+        load_record(json.dumps({**whole(), **change}).encode())
+
+
+@pytest.mark.parametrize("missing", ["id", "owner", "created_at", "pictures"])
+def test_a_field_that_is_missing(missing):
+    record = whole()
+    del record[missing]
+    with pytest.raises(RecordError, match="a field is missing or wrong"):
+        load_record(json.dumps(record).encode())
+
+
+def test_a_record_of_this_version_needs_no_field_that_has_a_default():
+    record = {name: whole()[name] for name in ("version", "id", "owner", "created_at", "pictures")}
+    assert Record(**load_record(json.dumps(record).encode())) == Record(id="a", owner=None, created_at=1.5, pictures={})
+
+
+class TestRelease01:
+    RECORDS = {  # noqa: RUF012
+        record["id"]: record
+        for path in (BACKEND / "tests" / "fixtures" / "data-0.1" / "outputs").glob("*/job.json")
+        for record in [json.loads(path.read_bytes())]
+    }
+
+    @pytest.mark.parametrize("job_id", RECORDS)
+    def test_all_that_it_knew_is_kept(self, job_id):
+        before = self.RECORDS[job_id]
+        record = Record(**load_record(json.dumps(before).encode()))
+        front = record.pictures["front"]
+        assert record.pictures.keys() == {"front"}
+        assert front.name == f"{job_id}.{before['upload']['extension']}"
+        for name in ("extension", "original_filename", "sha256", "image_info", "empty"):
+            assert getattr(front, name) == before["upload"][name]
+        assert (record.owner, front.hidden) == (None, None)
+        for name in ("format", "quality", "fit", "prompt", "seed", "scale", "target_faces", "remove_background"):
+            assert getattr(record.wishes, name) == before["body"][name]
+        again = json.loads(dump_record(record))
+        for name in ("created_at", "status", "delivery", "failure", "started_at", "finished_at", "mask"):
+            assert again[name] == before[name]
+        assert again["wishes"]["dimensions"] == before["body"]["dimensions"]
+        assert Record(**load_record(json.dumps(again).encode())) == record
+
+    @pytest.mark.parametrize("missing", ["id", "upload", "body", "created_at"])
+    def test_a_part_that_is_missing(self, missing):
+        record = dict(next(iter(self.RECORDS.values())))
+        del record[missing]
+        with pytest.raises(RecordError, match="a field is missing or wrong"):
+            load_record(json.dumps(record).encode())
+
+    def test_its_first_records_knew_no_masks_no_thumbnails_and_no_savings(self):
+        """Fields with a default came one by one in the course of the release."""
+        record = json.loads(json.dumps(next(each for each in self.RECORDS.values() if each["delivery"])))
+        for name in ("mask", "has_thumbnail", "failure"):
+            record.pop(name)
+        for name in ("seconds_saved", "model_note"):
+            record["delivery"].pop(name)
+        loaded = Record(**load_record(json.dumps(record).encode()))
+        assert (loaded.mask, loaded.has_thumbnail, loaded.delivery.seconds_saved) == (None, False, 0.0)

@@ -26,6 +26,7 @@ OrfeasError                     internal            a fault of ours; the log say
 │  └─ StoppedError              stopped             the server is shutting down, or did before the job was done
 └─ WorkError                                        a run failed
    ├─ EmptyMeshError            empty_mesh
+   ├─ BadShapeError             bad_shape           the model returned what is no mesh
    ├─ OutOfMemoryError          out_of_memory
    └─ StorageError              storage             a file could not be read or written
 
@@ -113,6 +114,10 @@ class EmptyImageError(PictureError):
 
     code = "empty_image"
 
+    def __init__(self, message: str = "", details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message, details)
+        self.details = self.details or {"image": str(self)}
+
 
 class JobError(OrfeasError):
     """The job is not in the state that the request needs."""
@@ -190,6 +195,12 @@ class EmptyMeshError(WorkError):
     """Nothing with a surface is left of the mesh."""
 
     code = "empty_mesh"
+
+
+class BadShapeError(WorkError):
+    """The model returned what is no mesh."""
+
+    code = "bad_shape"
 
 
 class OutOfMemoryError(WorkError):

@@ -124,11 +124,12 @@ class Shelf:
         try:
             model = registry.create(place.id, self._paths.get(place.id), self._device)
             model.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             known = isinstance(error, ModelUnavailableError)
             if not known:
                 log.error("model %s could not be loaded", place.id, exc_info=error)
-            place.reason = str(error) if known else f"{type(error).__name__}: {error}"
+            first_line = str(error).strip().partition("\n")[0]
+            place.reason = str(error) if known else f"{type(error).__name__}: {first_line}".rstrip(": ")
             place.tried = self._clock()
             raise ModelUnavailableError(place.reason) from error
         place.known = Known(

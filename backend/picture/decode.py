@@ -50,7 +50,7 @@ class Picture:
     """Some pixel really is transparent, not just an alpha channel present."""
 
 
-def decode(data: bytes, max_pixels: int) -> Picture:
+def decode(data: bytes, max_pixels: int, field: str = "image") -> Picture:
     """Decode the first frame of a picture; at most four at once in this process, further calls wait.
 
     Raises NotAnImageError, and TooLargeError before any pixel of a larger picture is decoded.
@@ -58,21 +58,21 @@ def decode(data: bytes, max_pixels: int) -> Picture:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:  # Pillow's readers raise nearly anything on hostile bytes
-        raise _not_an_image("not a picture in PNG, JPEG, WebP, BMP, GIF or TIFF format") from error
+        raise _not_an_image("not a picture in PNG, JPEG, WebP, BMP, GIF or TIFF format", field) from error
     name = "JPEG" if image.format == "MPO" else str(image.format)  # MPO: a JPEG with further views behind it
     width, height = image.size
     if width < 1 or height < 1:
-        raise _not_an_image(f"the {name} picture has no pixels")
+        raise _not_an_image(f"the {name} picture has no pixels", field)
     if width * height > max_pixels:
-        raise _too_large(f"the picture has {width} × {height} pixels, more than the {max_pixels:,} allowed")
+        raise _too_large(f"the picture has {width} × {height} pixels, more than the {max_pixels:,} allowed", field)
     with _decoding:
         try:
             image.load()
             return _picture(image, name)
         except MemoryError as error:
-            raise _too_large(f"the picture of {width} × {height} pixels does not fit in memory") from error
+            raise _too_large(f"the picture of {width} × {height} pixels does not fit in memory", field) from error
         except Exception as error:
-            raise _not_an_image(f"the {name} picture is damaged, cut short or of an unknown kind") from error
+            raise _not_an_image(f"the {name} picture is damaged, cut short or of an unknown kind", field) from error
 
 
 def _picture(image: Image.Image, name: str) -> Picture:
@@ -88,12 +88,12 @@ def _picture(image: Image.Image, name: str) -> Picture:
     return Picture(rgba, digest.hexdigest(), name, mode, width, height, has_transparency)
 
 
-def _not_an_image(message: str) -> NotAnImageError:
-    return NotAnImageError(message, {"image": message})
+def _not_an_image(message: str, field: str) -> NotAnImageError:
+    return NotAnImageError(message, {field: message})
 
 
-def _too_large(message: str) -> TooLargeError:
-    return TooLargeError(message, {"image": message})
+def _too_large(message: str, field: str) -> TooLargeError:
+    return TooLargeError(message, {field: message})
 
 
 _TURN = {
@@ -198,9 +198,9 @@ class Facts:
     """The share that its alpha channel hides; None: not known, as it came with an earlier release."""
 
 
-def facts(data: bytes, max_pixels: int) -> Facts:
+def facts(data: bytes, max_pixels: int, field: str = "image") -> Facts:
     """Check an uploaded picture; NotAnImageError, TooLargeError."""
-    picture = decode(data, max_pixels)
+    picture = decode(data, max_pixels, field)
     return Facts(
         extension=picture.format.lower(),
         sha256=picture.sha256,

@@ -24,9 +24,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from errors import DataFolderError
 from store.lock import FolderLock
 
-_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ID_LENGTH = 36
 _SHAPE_NAME = re.compile(rb"shape:([0-9a-f]{64})")
 _RECORD = "job.json"
@@ -52,7 +53,10 @@ class Files:
         self.uploads_dir, self.outputs_dir = uploads_dir, outputs_dir
         self.shapes_dir, self.aside_dir = data_dir / "shapes", data_dir / "set-aside"
         for folder in (uploads_dir, outputs_dir, self.shapes_dir):
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DataFolderError(f"the folder {folder} cannot be used: {error.strerror}") from error
         self._shapes_aside: frozenset[str] = frozenset()
         """The names of shapes in records that were set aside."""
         self._locks: list[FolderLock] = []
@@ -84,7 +88,7 @@ class Files:
 
     def mask(self, job_id: str, digest: str) -> Path:
         """Where the user's own mask of that digest lies."""
-        path = self.outputs_dir / job_id / f"mask-{digest[:16]}.png"
+        path = self.new_mask(job_id, digest)
         earlier = path.with_name("mask.png")  # as releases before 0.2 called it
         return earlier if not path.exists() and earlier.exists() else path
 
@@ -127,14 +131,15 @@ class Files:
             if other.name != filename:
                 other.unlink(missing_ok=True)
 
-    def save_mask(self, job_id: str, digest: str | None, png: bytes) -> None:
-        """Keep the user's mask in the place of an earlier one, or none."""
-        path = None
-        if digest is not None:
-            path = self.outputs_dir / job_id / f"mask-{digest[:16]}.png"
-            self.save(path, png)
+    def new_mask(self, job_id: str, digest: str) -> Path:
+        """Where a mask of the user's belongs."""
+        return self.outputs_dir / job_id / f"mask-{digest[:16]}.png"
+
+    def keep_mask(self, job_id: str, digest: str | None) -> None:
+        """Delete the job's masks but this one."""
+        kept = digest and self.new_mask(job_id, digest)
         for other in (self.outputs_dir / job_id).glob("mask*.png"):
-            if other != path:
+            if other != kept:
                 other.unlink(missing_ok=True)
 
     def forget_job(self, job_id: str) -> None:
@@ -168,6 +173,8 @@ class Files:
     def set_aside(self, job_id: str) -> Path:
         """Move all that belongs to a job whose record cannot be read to where no sweep comes."""
         folder = self.aside_dir / job_id
+        if folder.exists():  # an earlier one of the same job: it stays as it is
+            os.replace(folder, folder.with_name(f"{job_id}.{secrets.token_hex(4)}"))
         self._move(job_id, self.outputs_dir, self.uploads_dir, self.aside_dir, folder)
         return folder
 
@@ -192,15 +199,20 @@ class Files:
         torn one may have lost that, and then no shape is deleted.
         """
         paths = [*self.outputs_dir.glob(f"*/{_RECORD}"), *self.aside_dir.glob(f"*/{_RECORD}")]
-        jobs = {path.parent.name for path in paths}
-        for upload in self.uploads_dir.iterdir():
-            job_id = upload.name[:_ID_LENGTH]
-            if _JOB_ID.fullmatch(job_id) and upload.name[_ID_LENGTH:][:1] == "." and job_id not in jobs:
-                upload.unlink(missing_ok=True)
         try:
             records = {path: path.read_bytes() for path in paths}
         except OSError:
             return  # what it names is not known
+        if not records:  # nothing was made yet, or this is not the folder of records that it used to be
+            return
+        folders = {path.name for folder in (self.outputs_dir, self.aside_dir) for path in _entries(folder)}
+        jobs = folders.union(
+            *(re.findall(_JOB_ID.pattern, record.decode(errors="replace")) for record in records.values())
+        )
+        for upload in self.uploads_dir.iterdir():
+            job_id = upload.name[:_ID_LENGTH]
+            if _JOB_ID.fullmatch(job_id) and upload.name[_ID_LENGTH:][:1] == "." and job_id not in jobs:
+                upload.unlink(missing_ok=True)
         aside = [record for path, record in records.items() if self.aside_dir in path.parents]
         self._shapes_aside = _shapes_named(aside)
         named = _shapes_named(records.values())
@@ -233,6 +245,10 @@ class Files:
 
     def _shape_path(self, key: str) -> Path:
         return self.shapes_dir / f"{key.rpartition(':')[2]}.npz"
+
+
+def _entries(folder: Path) -> Iterable[Path]:
+    return folder.iterdir() if folder.is_dir() else ()
 
 
 def _put(staged: Path, path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
 
-from errors import BusyError, NotOfferedError, OrfeasError, bad_field
+from errors import BusyError, JobCancelledError, NotOfferedError, OrfeasError, bad_field
 from web.operations import operation
 from web.responses import CLIENT_GONE, stream
 from work.jobs import Job, JobStatus
@@ -50,7 +50,9 @@ def register_routes(app: Flask, service: Service) -> None:
         return job
 
     @app.post("/generate")
-    @operation(body="HunyuanBody", download="model/gltf-binary", errors=(*_START_ERRORS, "busy", "out_of_memory"))
+    @operation(
+        body="HunyuanBody", download="model/gltf-binary", errors=(*_START_ERRORS, "busy", "cancelled", "out_of_memory")
+    )
     def hunyuan_generate() -> Response:
         """Picture in, file out, in one call."""
         job = start()
@@ -60,6 +62,8 @@ def register_routes(app: Flask, service: Service) -> None:
             error = _FailedError(failure.error, failure.details)
             error.code = failure.error_type  # type: ignore[misc]  # of this one error
             raise error
+        if view.status is JobStatus.CANCELLED:
+            raise JobCancelledError
         if view.delivery is None:  # the client has gone, or too many of them wait
             service.cancel(job)
             raise BusyError("too many requests wait for their result", {"retry_after": 5})

@@ -24,11 +24,11 @@ def register_routes(app: Flask, service: Service) -> None:
     def job_of_caller(job_id: str) -> Job:
         return service.jobs.get(job_id, g.caller)
 
-    def body(limit: int) -> bytes:
+    def body(limit: int, field: str) -> bytes:
         data = request.get_data(cache=False)
         if len(data) > limit:
             message = f"the picture is larger than {limit / 1e6:g} MB"
-            raise TooLargeError(message, {"body": message})
+            raise TooLargeError(message, {field: message})
         return data
 
     @app.get("/api/preview/<filename>")
@@ -65,7 +65,7 @@ def register_routes(app: Flask, service: Service) -> None:
         """Decide what the object is: white or opaque; any size with the picture's proportions."""
         from web.answers import MaskAnswer
 
-        service.set_mask(job_of_caller(job_id), body(service.limits.max_upload_bytes))
+        service.set_mask(job_of_caller(job_id), body(service.limits.max_upload_bytes, "mask"))
         return MaskAnswer(job_id=job_id, mask="user")
 
     @app.delete("/api/jobs/<job_id>/mask")
@@ -96,7 +96,7 @@ def register_routes(app: Flask, service: Service) -> None:
         """Keep a small picture of the model, PNG or WebP up to 0.5 MB."""
         from web.answers import ThumbnailAnswer
 
-        job, data = job_of_caller(job_id), body(MAX_THUMBNAIL_BYTES)
+        job, data = job_of_caller(job_id), body(MAX_THUMBNAIL_BYTES, "body")
         if not data.startswith(tuple(_SIGNATURES)):
             raise NotAnImageError("a thumbnail is PNG or WebP", {"body": "must be PNG or WebP"})
         service.set_thumbnail(job, data)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from flask import Flask, Response, jsonify, request
 from prometheus_client import Counter
 from werkzeug.exceptions import HTTPException
+from werkzeug.http import parse_range_header
 from werkzeug.wsgi import wrap_file
 
 from errors import OrfeasError
@@ -41,6 +42,7 @@ STATUS = {
     "not_an_image": 415,
     "empty_image": 422,
     "empty_mesh": 422,
+    "bad_shape": 422,
     "rate_limited": 429,
     "internal": 500,
     "storage": 500,
@@ -133,8 +135,9 @@ def _unexpected_error(error: Exception) -> Response:
 
 def stream(file: BinaryIO, size: int, etag: str, filename: str) -> Response:
     """A download of `size` bytes: in pieces, with ETag, ranges and 304."""
-    if not request.headers.get("Range", "bytes").lower().startswith("bytes"):
-        request.environ.pop("HTTP_RANGE")  # a unit that nobody knows is ignored: RFC 9110, section 14.2
+    asked = parse_range_header(request.headers.get("Range"))
+    if asked is None or asked.units != "bytes" or len(asked.ranges) != 1:
+        request.environ.pop("HTTP_RANGE", None)  # not understood, so ignored: RFC 9110, section 14.2
     response = Response(wrap_file(request.environ, file, CHUNK), direct_passthrough=True)
     response.mimetype = FORMATS[filename.rpartition(".")[2]].mime
     response.content_length = size

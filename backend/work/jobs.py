@@ -12,16 +12,19 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from errors import JobBusyError, NotFoundError
+from errors import JobBusyError, NotFoundError, OrfeasError
+from mesh.formats import FORMATS
 from store.files import Files
-from work.request import Picture, Wishes
+from work.request import LEAST_QUALITY, MOST_QUALITY, Picture, Wishes
 
 if TYPE_CHECKING:
     from work.queue import Ticket
@@ -75,6 +78,8 @@ class Delivery:
     seconds_saved: float = 0.0
     """What the steps that did not have to be run took when they were, less what else the answer took."""
     model_note: str | None = None
+    wishes: Wishes | None = None
+    """What it was made with: the job may have been started again with others since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +128,32 @@ def load_record(data: bytes) -> dict[str, Any]:
         version = raw.get("version", 1)
     except (ValueError, AttributeError, RecursionError) as error:
         raise RecordError("it is no JSON object") from error
-    if version not in (1, RECORD_VERSION):
+    if type(version) is not int or version not in (1, RECORD_VERSION):
         raise RecordError(f"its version is {version!r}, this server knows 1 to {RECORD_VERSION}")
     try:
-        values = _converted(raw) if version == 1 else raw
-        record = _reader().validate_python(values)
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        record = _reader().validate_python(_converted(raw) if version == 1 else raw)
+        _check_record(record)
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise RecordError(f"a field is missing or wrong: {str(error).splitlines()[0]}") from error
     return {name: getattr(record, name) for name in _FIELDS}
+
+
+def _check_record(record: Record) -> None:
+    """ValueError for what no answer could be made of, and for what no request may ask for."""
+    for name in ("created_at", "started_at", "finished_at"):
+        if (value := getattr(record, name)) is not None:
+            datetime.fromtimestamp(value, UTC)
+    if not LEAST_QUALITY <= record.wishes.quality <= MOST_QUALITY or record.wishes.format not in FORMATS:
+        raise ValueError("wishes: out of range")
+    if record.delivery is not None:
+        mesh = record.delivery.mesh
+        sides, whole = mesh["extents_mm"], (mesh["vertices"], mesh["faces"])
+        numbers = [*sides, mesh["volume_mm3"]]
+        if len(sides) != 3 or not all(isinstance(n, int) for n in whole) or not all(math.isfinite(n) for n in numbers):
+            raise ValueError("delivery.mesh: no report of a mesh")
+    if record.status is JobStatus.COMPLETED and record.delivery is None:
+        raise ValueError("delivery: is missing")
+    json.dumps(asdict(record), ensure_ascii=False, allow_nan=False).encode()  # half of a surrogate pair is no text
 
 
 @functools.cache
@@ -206,6 +229,8 @@ class Jobs:
                     folder = self._files.set_aside(stored.job_id)
                     log.warning("the record of job %s cannot be read (%s): moved to %s", stored.job_id, error, folder)
                 continue
+            if stored.aside and job.id in self._jobs:
+                continue  # there is a readable one beside it
             if stored.aside:
                 self._files.take_back(stored.job_id)
                 log.warning("the record of job %s can be read again: taken back", stored.job_id)
@@ -221,10 +246,6 @@ class Jobs:
         if job is None or not caller.may_see(job):
             raise NotFoundError("there is no such job")
         return job
-
-    def find(self, job_id: str) -> Job | None:
-        """The job, whoever's it is, or None."""
-        return self._jobs.get(job_id)
 
     def page(
         self, limit: int, offset: int, status: JobStatus | None = None, caller: Caller = EVERYONE
@@ -278,10 +299,9 @@ class Jobs:
             settled = (job for job in self._jobs.values() if job.status not in ACTIVE)
             return sorted(settled, key=lambda job: job.created_at)[: len(self._jobs) - KEEP_JOBS]
 
-    def remove(self, job: Job) -> bool:
-        """Drop it; False if it was dropped before."""
-        with self._changed:
-            return self._jobs.pop(job.id, None) is not None
+    def remove(self, job: Job) -> None:
+        """Drop it."""
+        del self._jobs[job.id]
 
     def begin(self, job: Job, wishes: Wishes, ticket: Ticket | None = None) -> int:
         """It waits for its run, or (without a ticket) is being answered at once. The attempt; JobBusyError."""
@@ -382,7 +402,9 @@ def _version(job: Job) -> int:
     return job.version + (job.ticket.run.version if job.ticket else 0)
 
 
-def unexpected(error: Exception) -> Failure:
-    """The kind and the first line of an error, for a user to report; the log has the traceback."""
+def failure_of(error: Exception) -> Failure:
+    """What a user should know of an error. Of one that nobody expected: its kind and first line; the log has more."""
+    if isinstance(error, OrfeasError):
+        return Failure(str(error), error.code, json.loads(json.dumps(error.details, default=str)))
     first_line = str(error).strip().partition("\n")[0][:300]
     return Failure(f"{type(error).__name__}: {first_line}".rstrip(": "), "internal")

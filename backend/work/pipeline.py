@@ -7,6 +7,7 @@ job and no queue: a request, its plan and a loaded model are all it needs, in wh
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from errors import (
+    BadShapeError,
+    EmptyMeshError,
     GenerationCancelledError,
     OrfeasError,
     OutOfMemoryError,
@@ -88,7 +91,7 @@ class Pipeline:
                 return replace(outcome, note=model.note)
             except GenerationCancelledError:
                 # It may be the end of another run's flight that this one had joined: then it is this one's turn.
-                if cancelled():
+                if cancelled() or run.led:
                     raise
 
     def convert(self, shape_key: str, wishes: Wishes) -> Outcome:
@@ -106,9 +109,11 @@ class Pipeline:
         self, shape_key: str, key: str, wishes: Wishes, shape: Callable[[], Made], run: _Run | None = None
     ) -> Outcome:
         started, timings = time.perf_counter(), run.timings if run else {}
+        used: list[Made] = []
 
         def file() -> Made:
             packed = shape()
+            used.append(packed)
             if run:
                 run.progress(_MODEL_SHARE[1], "export")
             with _timed(timings, "export"):
@@ -123,7 +128,8 @@ class Pipeline:
         skipped = sum(seconds for step, seconds in made.seconds.items() if step not in timings)
         saved = max(0.0, skipped - max(0.0, total - sum(timings.values())))
         told = {**timings, "total": round(total, 4)}
-        return Outcome(made, key, shape_key, "shape" not in timings, told, round(saved, 4))
+        cached = "shape" not in timings
+        return Outcome(made, key, shape_key, cached, told, round(saved, 4), shape=used[0] if used else None)
 
     def _cached_shape(self, key: str) -> Made:
         shape = self._look(key)
@@ -160,6 +166,8 @@ class _Run:
         self.timings: dict[str, float] = {}
         self.mesh: Mesh | None = None
         """The shape, if it was made here."""
+        self.led = False
+        """Whether the model was asked here, and not by another run."""
 
     def shape(self, plan: Plan, model: Model) -> Made:
         """The shape, made if it is not known."""
@@ -206,7 +214,9 @@ class _Run:
             front, wishes = pictures.pop("front", None), self._request.wishes
             self.progress(low, "shape")
             options = ShapeOptions(wishes.quality, wishes.seed, wishes.prompt, pictures)
+            self.led = True
             self.mesh = model.generate(front, options, self.progress.within(low, high), self._cancelled)
+            _check_mesh(self.mesh)
             data = self.mesh.to_bytes()
             self._files.save_shape(plan.shape, data)
         own = self.timings["shape"]
@@ -215,14 +225,14 @@ class _Run:
 
     def _picture(self, view: str) -> Picture:
         if view not in self._decoded:
+            picture = self._request.pictures[view]
             try:
-                data = self._files.upload(self._request.pictures[view].name).read_bytes()
+                data = self._files.upload(picture.name).read_bytes()
             except FileNotFoundError as error:
                 raise UploadLostError from error
-            picture = decode(data, self._max_pixels)
-            if picture.sha256 != self._request.pictures[view].sha256:
+            if picture.file_sha256 not in (None, hashlib.sha256(data).hexdigest()):
                 raise UploadLostError("the uploaded picture was changed on disk: upload it again")
-            self._decoded[view] = picture
+            self._decoded[view] = decode(data, self._max_pixels)
         return self._decoded[view]
 
     def _own_mask(self, digest: str) -> Pixels:
@@ -233,6 +243,19 @@ class _Run:
         if cutout.mask_digest(mask) != digest:
             raise UploadLostError("the mask of this picture was changed on disk: send it again")
         return mask
+
+
+def _check_mesh(mesh: Mesh) -> None:
+    """Refuse what no model should return, before it is kept; BadShapeError, EmptyMeshError."""
+    if not isinstance(mesh, Mesh):
+        raise BadShapeError(f"the model returned {type(mesh).__name__} and no mesh")
+    vertices, faces = mesh.vertices, mesh.faces
+    if vertices.ndim != 2 or faces.ndim != 2 or vertices.shape[1] != 3 or faces.shape[1] != 3:
+        raise BadShapeError("the model returned a mesh whose arrays have the wrong shape")
+    if faces.size and (faces.min() < 0 or faces.max() >= len(vertices)):
+        raise BadShapeError("the model returned a mesh whose faces name vertices that it does not have")
+    if not np.isfinite(vertices[faces]).all(axis=(1, 2)).any():
+        raise EmptyMeshError("the model returned a mesh without a surface")
 
 
 def make_file(mesh: Mesh, wishes: Wishes) -> tuple[bytes, dict[str, Any]]:

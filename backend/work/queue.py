@@ -2,7 +2,8 @@
 
 A *run* is one execution of a request. Identical requests that are under way at once share a run, each with a ticket of
 its own; who gives up hands the ticket back, and a run without tickets is told to stop. Lanes whose models work on the
-same GPU share one slot: their runs wait in the lane, not in a model's lock. Knows no job and no HTTP.
+same GPU share one slot: their runs wait in the lane, not in a model's lock (the first of a lane, whose model was never
+loaded, learns of the slot with the loading). Knows no job and no HTTP.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from errors import GenerationCancelledError, OrfeasError, QueueFullError, StoppedError
@@ -46,6 +47,8 @@ class Run:
     cancelled: threading.Event = field(default_factory=threading.Event)
     started: float | None = None
     """Monotonic seconds."""
+    slot: str | None = None
+    """The slot that it holds."""
     progress: float = 0.0
     stage: str = ""
     version: int = 0
@@ -56,6 +59,10 @@ class _Lane:
     waiting: deque[Run] = field(default_factory=deque)
     running: list[Run] = field(default_factory=list)
     workers: int = 0
+    most: int = 1
+    """Workers that it may have."""
+    slot: str | None = None
+    """What its runs have to hold, one at a time; None: nothing, or not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +140,12 @@ class Queue:
         return next((run for run in runs if run.key == key), None)
 
     def _new_run(self, request: Request, plan: Plan | None, key: str | None, workers: int) -> Run:
-        if sum(len(lane.waiting) for lane in self._lanes.values()) >= self._max_queued:
-            raise QueueFullError("too many jobs are waiting", {"retry_after": self._retry_after()})
         lane = self._lanes.setdefault(request.model, _Lane())
+        lane.most = workers
+        # A run that a worker is about to take does not wait.
+        waiting = sum(max(0, len(each.waiting) + len(each.running) - each.most) for each in self._lanes.values())
+        if waiting >= self._max_queued:
+            raise QueueFullError("too many jobs are waiting", {"retry_after": self._retry_after()})
         run = Run(request.model, plan, key, (request.model, request.wishes.quality))
         lane.waiting.append(run)
         if lane.workers < min(workers, len(lane.waiting) + len(lane.running)):
@@ -175,7 +185,19 @@ class Queue:
     # ── the workers ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _work(self, lane: _Lane) -> None:
-        while (run := self._next(lane)) is not None:
+        while True:
+            with self._ready:
+                while not self._stopped and (not lane.waiting or lane.slot in self._slots):
+                    self._ready.wait()
+                if self._stopped:
+                    return
+                run = lane.waiting.popleft()
+                lane.running.append(run)
+                run.started = self._monotonic()
+                if lane.slot is not None:
+                    self._slots.add(lane.slot)
+                    run.slot = lane.slot
+                self._started(run.tickets)
             try:
                 result: Outcome | Exception = self._execute(run, _RunReporter(run, self._changed))
             except (GenerationCancelledError, OrfeasError) as error:
@@ -185,21 +207,13 @@ class Queue:
                 result = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
             self._end(lane, run, result)
 
-    def _next(self, lane: _Lane) -> Run | None:
-        with self._changed:
-            self._ready.wait_for(lambda: lane.waiting or self._stopped)
-            if self._stopped:
-                return None
-            run = lane.waiting.popleft()
-            lane.running.append(run)
-            run.started = self._monotonic()
-            self._started(run.tickets)
-            return run
-
     def _end(self, lane: _Lane, run: Run, result: Outcome | Exception) -> None:
         with self._changed:
             lane.running.remove(run)  # from here on nobody joins it
             tickets, run.tickets = run.tickets, []
+            if run.slot is not None:
+                self._slots.discard(run.slot)
+                self._ready.notify_all()
             if isinstance(result, Outcome) and not result.cached and run.started is not None:
                 self.remember(run.kind, self._monotonic() - run.started)
         try:
@@ -207,22 +221,28 @@ class Queue:
         except Exception:  # a full disk, say
             log.exception("the end of a run could not be told to all")
 
-    @contextlib.contextmanager
-    def slot(self, run: Run, name: str) -> Iterator[None]:
-        """Hold the one slot of that name; GenerationCancelledError when everybody leaves while it waits for it."""
+    def hold(self, run: Run, slot: str) -> None:
+        """Hold that slot, which one run at a time may have, until the run is over; its lane waits for it from now on.
+
+        GenerationCancelledError when everybody leaves meanwhile.
+        """
         with self._changed:
-            self._ready.wait_for(lambda: name not in self._slots or run.cancelled.is_set())
+            lane = self._lanes[run.lane]
+            lane.slot = slot
+            if run.slot == slot:
+                return
+            self._ready.wait_for(lambda: slot not in self._slots or run.cancelled.is_set())
             if run.cancelled.is_set():
                 raise GenerationCancelledError
-            self._slots.add(name)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._slots.discard(name)
-                self._ready.notify_all()
+            self._slots.add(slot)
+            run.slot, run.started = slot, self._monotonic()
 
     # ── knowing ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def makes(self, shape_key: str) -> bool:
+        """Whether a run under way makes, or uses, that shape."""
+        runs = (run for lane in self._lanes.values() for run in lane.running)
+        return any(run.plan is not None and run.plan.shape == shape_key for run in runs)
 
     def lengths(self) -> tuple[int, int]:
         """Runs under way, runs that wait, in all lanes together."""

@@ -53,6 +53,8 @@ class Picture:
     """For each choice of background removal that finds nothing in it at a glance: what is seen."""
     hidden: float | None
     """The share that its alpha channel hides; None: not known."""
+    file_sha256: str | None = None
+    """Of the file's bytes; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,8 @@ class Outcome:
     """What the steps that did not have to be run took when they were, less what else this answer took."""
     note: str | None = None
     """What a user should know of how the model ran."""
+    shape: Made | None = None
+    """The shape, where it was at hand."""
 
 
 class Reporter(Protocol):

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
@@ -19,7 +19,6 @@ from errors import (
     EmptyImageError,
     JobBusyError,
     NotFoundError,
-    OrfeasError,
     ShapeLostError,
     StoppedError,
     StorageError,
@@ -31,7 +30,7 @@ from mesh.formats import FORMATS
 from models.shelf import Known, Shelf
 from store.files import Files
 from store.results import Results
-from work.jobs import ACTIVE, Caller, Delivery, Failure, Job, Jobs, JobStatus, unexpected
+from work.jobs import ACTIVE, Caller, Delivery, Failure, Job, Jobs, JobStatus, failure_of
 from work.plan import Plan, plan
 from work.queue import Queue, Run, Ticket
 from work.request import Outcome, Picture, Reporter, Request, Wishes
@@ -43,7 +42,6 @@ if TYPE_CHECKING:  # with numpy and Pillow, which the start does not wait for
 log = logging.getLogger(__name__)
 _FACTS_MB = 0.002
 """What the facts of one picture hold, roughly."""
-STOPPED = "the server stopped before this was done; start it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +78,7 @@ class _Checked:
 
     facts: Facts
     data: bytes
+    file_sha256: str
     filename: str
 
     def picture(self, stem: str) -> Picture:
@@ -93,6 +92,7 @@ class _Checked:
             image_info=facts.image_info,
             empty=facts.empty,
             hidden=facts.hidden,
+            file_sha256=self.file_sha256,
         )
 
 
@@ -140,7 +140,7 @@ class Service:
         for job in self.jobs.restore():
             if job.status in ACTIVE:
                 with self._changed:
-                    self._settle(job, StoppedError(STOPPED))
+                    self._settle(job, StoppedError())
             elif job.delivery and not job.delivery.cached and job.started_at and job.finished_at:
                 seconds = max(0.0, job.finished_at - job.started_at)
                 self.queue.remember((job.delivery.model, job.wishes.quality), seconds)
@@ -180,9 +180,9 @@ class Service:
             message = f"the picture is larger than {self.limits.max_upload_bytes / 1e6:g} MB"
             raise TooLargeError(message, {field: message})
         key = hashlib.sha256(data).hexdigest()
-        look = partial(facts, data, self.limits.max_image_pixels)
+        look = partial(facts, data, self.limits.max_image_pixels, field)
         found = self._facts.get_or_compute(key, look, size_mb=_FACTS_MB)
-        return _Checked(found, data, filename[:255])
+        return _Checked(found, data, key, filename[:255])
 
     def _new_job(self, checked: dict[str, _Checked], caller: Caller) -> Job:
         job_id = str(uuid.uuid4())
@@ -206,10 +206,11 @@ class Service:
             self.files.save(self.files.upload(picture.name), checked.data)
             before = job.pictures.get(view)
             job.pictures = {**job.pictures, view: picture}
-            if view == "front":
-                job.mask = None  # it was drawn for another picture
-                self.files.save_mask(job.id, None, b"")
+            if view == "front":  # the mask was drawn, and the model made, for another picture
+                job.mask, job.status, job.delivery, job.failure = None, JobStatus.UPLOADED, None, None
             self.jobs.changed(job)
+            if view == "front":
+                self.files.keep_mask(job.id, None)
         if before is not None and before.name != picture.name:
             self.files.upload(before.name).unlink(missing_ok=True)
         return job
@@ -234,15 +235,17 @@ class Service:
         digest, png = (None, b"") if data is None else self._checked_mask(job, data)
         with self._changed:
             self.jobs.check_idle(job)
-            self.files.save_mask(job.id, digest, png)
+            if digest is not None:
+                self.files.save(self.files.new_mask(job.id, digest), png)
             job.mask = digest
-            self.jobs.changed(job)
+            self.jobs.changed(job)  # the record first: it must never name a mask that is gone
+            self.files.keep_mask(job.id, digest)
 
     def _checked_mask(self, job: Job, data: bytes) -> tuple[str, bytes]:
         from picture.cutout import mask_digest, mask_png
         from picture.decode import decode
 
-        mask = decode(data, self.limits.max_image_pixels)
+        mask = decode(data, self.limits.max_image_pixels, "mask")
         alpha = mask.rgba[..., 3] if mask.has_transparency else mask.rgba[..., 0]
         info = self._front(job).image_info
         width, height = info["width"], info["height"]
@@ -296,7 +299,9 @@ class Service:
     def _execute(self, run: Run, reporter: Reporter) -> Outcome:
         """Do the work of a run, from the inputs of whichever of its requests still has them."""
         tried, lost = set[str](), None
-        with self.shelf.use(run.lane) as model, self._timer(model.id).time(), self._slot(run, model.device):
+        with self.shelf.use(run.lane) as model, self._timer(model.id).time():
+            if model.device != "cpu":  # the processor has room for all
+                self.queue.hold(run, "cuda:0" if model.device == "cuda" else model.device)
             while (request := self._untried(run, tried)) is not None:
                 tried.add(request.job_id)
                 keys = run.plan
@@ -307,10 +312,6 @@ class Service:
                 except UploadLostError as error:  # its job was deleted; another one may have brought the same picture
                     lost = error
             raise lost or UploadLostError
-
-    def _slot(self, run: Run, device: str) -> AbstractContextManager[None]:
-        """Models on one GPU share its slot; the processor has room for all."""
-        return nullcontext() if device == "cpu" else self.queue.slot(run, device)
 
     def _untried(self, run: Run, tried: set[str]) -> Request | None:
         with self._changed:
@@ -329,9 +330,7 @@ class Service:
                 self._deliver(job, attempt, result, ticket.request)
 
     def _settle(self, job: Job, error: Exception) -> None:
-        failure = (
-            Failure(str(error), error.code, error.details) if isinstance(error, OrfeasError) else unexpected(error)
-        )
+        failure = failure_of(error)
         self.jobs.settle(job, JobStatus.FAILED, failure=failure, delivery=None)
 
     def _deliver(self, job: Job, attempt: int, outcome: Outcome, request: Request) -> None:
@@ -348,6 +347,7 @@ class Service:
             timings=dict(outcome.timings),
             seconds_saved=outcome.seconds_saved,
             model_note=outcome.note,
+            wishes=request.wishes,
         )
         try:
             staged = self.files.stage_output(job.id, outcome.file.data)
@@ -359,8 +359,10 @@ class Service:
                 self.jobs.settle(job, JobStatus.COMPLETED, delivery=delivery)
                 self.seconds_saved += outcome.seconds_saved
                 # The last job of the shape may have been forgotten meanwhile; this one may want another format of it.
-                if not self.files.has_shape(outcome.shape_key) and (shape := self.results.peek(outcome.shape_key)):
-                    self.files.save_shape(outcome.shape_key, shape.data)
+                if not self.files.has_shape(outcome.shape_key):
+                    shape = outcome.shape or self.results.peek(outcome.shape_key)
+                    if shape is not None:
+                        self.files.save_shape(outcome.shape_key, shape.data)
         except OSError as error:
             log.error("the output of job %s could not be written: %s", job.id, error)
             with self._changed:
@@ -384,7 +386,7 @@ class Service:
                 queue_position=position,
                 eta_seconds=eta,
                 wishes=job.wishes,
-                delivery=job.delivery,
+                delivery=job.delivery if job.status is JobStatus.COMPLETED else None,
                 failure=job.failure,
                 started_at=job.started_at,
                 finished_at=job.finished_at,
@@ -405,8 +407,9 @@ class Service:
         with self._changed:
             self.jobs.check_idle(job)
             self.jobs.remove(job)
-            if job.delivery and not self.jobs.names_shape(job.delivery.shape_key):
-                self.files.forget_shape(job.delivery.shape_key)
+            shape = job.delivery.shape_key if job.delivery else None
+            if shape and not self.jobs.names_shape(shape) and not self.queue.makes(shape):
+                self.files.forget_shape(shape)
         self.files.forget_job(job.id)
 
     def fetch(self, job: Job, filename: str) -> tuple[BinaryIO, int, str]:
@@ -418,7 +421,8 @@ class Service:
         if stem not in ("model", f"model_{job.id}") or extension not in FORMATS:
             raise NotFoundError(f"a job's files are model.{', model.'.join(FORMATS)}")
         with self._changed:
-            delivery, wishes, status = job.delivery, job.wishes, job.status
+            delivery, status = job.delivery, job.status
+            wishes = (delivery and delivery.wishes) or job.wishes
         if delivery is None:
             raise NotFoundError(f"the job has no result: it is {status}")
         if delivery.filename.endswith(f".{extension}"):
@@ -451,7 +455,7 @@ class Service:
             for job in self.jobs.all_active():
                 if job.ticket is not None:
                     self.queue.leave(job.ticket)
-                self._settle(job, StoppedError(STOPPED))
+                self._settle(job, StoppedError())
             self.jobs.stop()
         self.queue.join(timeout)
 
@@ -464,5 +468,5 @@ def _check_possible(request: Request, known: Known) -> None:
             raise bad_field("front", "is missing: the model needs a picture of the front")
         if not request.wishes.prompt:
             raise bad_field("prompt", "is missing: there is no picture either")
-    elif request.mask is None and (reason := front.empty.get(request.wishes.remove_background)):
+    elif "image" in known.reads and (reason := front.empty.get(request.wishes.remove_background)):
         raise EmptyImageError(reason, {"image": reason})

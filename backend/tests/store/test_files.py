@@ -31,7 +31,8 @@ def fill(files, job_id=A, shape=SHAPE):
     """All that a job can have."""
     files.save_job(job_id, {f"{job_id}.png": b"front", f"{job_id}.back.png": b"back"}, record(shape))
     files.place_output(files.stage_output(job_id, b"model"), job_id, f"model_{job_id}.stl")
-    files.save_mask(job_id, "f" * 64, b"mask")
+    files.save(files.new_mask(job_id, "f" * 64), b"mask")
+    files.keep_mask(job_id, "f" * 64)
     files.save(files.thumbnail(job_id), b"thumbnail")
     files.save_shape(shape, b"mesh")
 
@@ -111,12 +112,14 @@ class TestSaving:
         earlier = files.outputs_dir / A / "mask.png"
         files.save(earlier, b"as 0.1 called it")
         assert files.mask(A, "e" * 64) == earlier
-        files.save_mask(A, "e" * 64, b"one")
+        files.save(files.new_mask(A, "e" * 64), b"one")
+        files.keep_mask(A, "e" * 64)
         assert files.mask(A, "e" * 64).read_bytes() == b"one"
-        files.save_mask(A, "f" * 64, b"two")
+        files.save(files.new_mask(A, "f" * 64), b"two")
+        files.keep_mask(A, "f" * 64)
         assert not files.mask(A, "e" * 64).exists()
         assert names(files.outputs_dir) == {f"{A}/mask-ffffffffffffffff.png"}
-        files.save_mask(A, None, b"")
+        files.keep_mask(A, None)
         assert names(files.outputs_dir) == set()
 
     def test_shapes(self, files):

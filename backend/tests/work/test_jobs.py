@@ -82,8 +82,7 @@ def jobs(tmp_path):
 class TestFinding:
     def test_one(self, jobs):
         job = jobs.add(1)
-        assert jobs.jobs.get(job.id) is jobs.jobs.find(job.id) is job
-        assert jobs.jobs.find("nobody") is None
+        assert jobs.jobs.get(job.id) is job
         with pytest.raises(NotFoundError):
             jobs.jobs.get("nobody")
 
@@ -133,13 +132,13 @@ class TestFinding:
         jobs.held.settle(job, JobStatus.COMPLETED, delivery=delivery("shape:x"))
         assert jobs.jobs.names_shape("shape:x")
         assert not jobs.jobs.names_shape("shape:y")
-        assert jobs.jobs.remove(job) is True
-        assert jobs.jobs.remove(job) is False
+        jobs.held.remove(job)
         assert not jobs.jobs.names_shape("shape:x")
 
 
 def delivery(shape_key="shape:x"):
-    return Delivery("model_a.stl", 4, "e", shape_key, "m", False, {}, {"total": 1.0})
+    mesh = {"vertices": 3, "faces": 1, "watertight": False, "volume_mm3": 0.0, "extents_mm": [1.0, 1.0, 0.0]}
+    return Delivery("model_a.stl", 4, "e", shape_key, "m", False, mesh, {"total": 1.0})
 
 
 class TestKeeping:
@@ -337,6 +336,6 @@ class TestWaiting:
 
 def test_an_unexpected_error_is_told_in_one_line():
     error = ValueError("first line\nsecond line with a path")
-    assert room.unexpected(error) == Failure("ValueError: first line", "internal")
-    assert room.unexpected(RuntimeError()).error == "RuntimeError"
-    assert len(room.unexpected(ValueError("x" * 5000)).error) < 320
+    assert room.failure_of(error) == Failure("ValueError: first line", "internal")
+    assert room.failure_of(RuntimeError()).error == "RuntimeError"
+    assert len(room.failure_of(ValueError("x" * 5000)).error) < 320

@@ -1,5 +1,6 @@
 """Cut-out, shape and file: each made once, booked with its own seconds, and never stored after a clear."""
 
+import hashlib
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -53,7 +54,9 @@ class Bench:
         """Upload a picture."""
         known, name = facts(data, 10**6), f"job.{view}.png"
         self.files.save(self.files.upload(name), data)
-        return Picture(name, "a.png", known.extension, known.sha256, known.image_info, known.empty, known.hidden)
+        digest = hashlib.sha256(data).hexdigest()
+        told = (known.extension, known.sha256, known.image_info, known.empty, known.hidden)
+        return Picture(name, "a.png", *told, file_sha256=digest)
 
     def ask(self, data, **wishes):
         return request(self.model.id, pictures={"front": self.keep(data)}, **wishes)
@@ -152,7 +155,8 @@ class TestOnce:
         mask = np.zeros((64, 48), np.uint8)
         mask[:, :24] = 255
         ask = bench.ask(opaque(), mask=cutout.mask_digest(mask))
-        bench.files.save_mask(ask.job_id, ask.mask, cutout.mask_png(mask))
+        bench.files.save(bench.files.new_mask(ask.job_id, ask.mask), cutout.mask_png(mask))
+        bench.files.keep_mask(ask.job_id, ask.mask)
         bench.make(ask)
         alpha = bench.stage.runs[0].image[..., 3] > 127
         assert alpha[:, :46].all()
@@ -346,7 +350,8 @@ class TestEnds:
     def test_a_picture_or_a_mask_that_was_changed_on_disk_is_not_taken_for_the_one_asked_for(self, bench):
         mask = np.full((64, 48), 255, np.uint8)
         ask = bench.ask(opaque(), mask=cutout.mask_digest(mask))
-        bench.files.save_mask(ask.job_id, ask.mask, cutout.mask_png(mask // 2))
+        bench.files.save(bench.files.new_mask(ask.job_id, ask.mask), cutout.mask_png(mask // 2))
+        bench.files.keep_mask(ask.job_id, ask.mask)
         with pytest.raises(UploadLostError, match="mask"):
             bench.make(ask)
         bench.files.save(bench.files.upload(ask.pictures["front"].name), fresh_png())

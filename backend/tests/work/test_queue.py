@@ -385,8 +385,8 @@ class SharedGPU(Office):
     """All lanes work in one slot."""
 
     def _execute(self, run, report):
-        with self.queue.slot(run, "cuda:0" if "gpu" in run.lane else run.lane):
-            return self._begin(run, report).wait()
+        self.queue.hold(run, "cuda:0" if "gpu" in run.lane else run.lane)
+        return self._begin(run, report).wait()
 
 
 @pytest.fixture
@@ -406,6 +406,21 @@ class TestSlot:
         assert gpu.nothing_begins()
         first.end()
         assert gpu.begun().run.lane == "m-gpu-two"
+
+    def test_a_lane_that_knows_its_slot_waits_for_it_in_the_lane(self, gpu):
+        for lane in ("m-gpu-one", "m-gpu-two"):
+            gpu.ask(lane)
+            gpu.begun().end()
+            gpu.over()
+        gpu.ask("m-gpu-one")
+        first = gpu.begun()
+        ticket = gpu.ask("m-gpu-two")
+        assert gpu.nothing_begins()
+        with gpu.changed:
+            assert gpu.queue.place(ticket.run)[0] == 1
+        assert gpu.queue.lengths() == (1, 1)
+        first.end()
+        assert gpu.begun().run is ticket.run
 
     def test_a_run_that_fails_leaves_it(self, gpu):
         gpu.ask("m-gpu-one")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from live_server import BACKEND
 
-from mesh.formats import Dimensions
+from mesh.formats import FORMATS, Dimensions
 from picture import VIEWS
 from work.jobs import (
     RECORD_VERSION,
@@ -32,8 +32,8 @@ PICTURES = st.builds(
 )
 WISHES = st.builds(
     Wishes,
-    format=TEXT,
-    quality=WHOLE,
+    format=st.sampled_from(list(FORMATS)),
+    quality=st.integers(1, 10),
     dimensions=st.builds(Dimensions, *[st.none() | NUMBER] * 3),
     fit=st.sampled_from(["contain", "stretch"]),
     prompt=TEXT,
@@ -43,24 +43,36 @@ WISHES = st.builds(
     remove_background=BACKGROUND,
     model=MAYBE,
 )
+TIMES = st.floats(0, 4e9)
+REPORTS = st.fixed_dictionaries(
+    {
+        "vertices": WHOLE,
+        "faces": WHOLE,
+        "watertight": st.booleans(),
+        "volume_mm3": NUMBER,
+        "extents_mm": st.lists(NUMBER, min_size=3, max_size=3),
+    }
+)
 DELIVERIES = st.builds(
-    Delivery, TEXT, WHOLE, TEXT, TEXT, TEXT, st.booleans(), JSON, st.dictionaries(TEXT, NUMBER), NUMBER, MAYBE
+    Delivery,
+    *(TEXT, WHOLE, TEXT, TEXT, TEXT, st.booleans(), REPORTS, st.dictionaries(TEXT, NUMBER), NUMBER, MAYBE),
+    st.none() | WISHES,
 )
 RECORDS = st.builds(
     Record,
     id=TEXT,
     owner=MAYBE,
-    created_at=NUMBER,
+    created_at=TIMES,
     pictures=st.dictionaries(st.sampled_from(VIEWS), PICTURES, max_size=4),
     mask=MAYBE,
     status=st.sampled_from(JobStatus),
     wishes=WISHES,
     delivery=st.none() | DELIVERIES,
     failure=st.none() | st.builds(Failure, TEXT, TEXT, JSON),
-    started_at=st.none() | NUMBER,
-    finished_at=st.none() | NUMBER,
+    started_at=st.none() | TIMES,
+    finished_at=st.none() | TIMES,
     has_thumbnail=st.booleans(),
-)
+).filter(lambda record: record.delivery or record.status is not JobStatus.COMPLETED)
 
 
 @settings(max_examples=60, deadline=None)
@@ -170,8 +182,9 @@ class TestRelease01:
         for name in ("format", "quality", "fit", "prompt", "seed", "scale", "target_faces", "remove_background"):
             assert getattr(record.wishes, name) == before["body"][name]
         again = json.loads(dump_record(record))
-        for name in ("created_at", "status", "delivery", "failure", "started_at", "finished_at", "mask"):
+        for name in ("created_at", "status", "failure", "started_at", "finished_at", "mask"):
             assert again[name] == before[name]
+        assert again["delivery"] == (before["delivery"] and {**before["delivery"], "wishes": None})
         assert again["wishes"]["dimensions"] == before["body"]["dimensions"]
         assert Record(**load_record(json.dumps(again).encode())) == record
 
@@ -191,3 +204,27 @@ class TestRelease01:
             record["delivery"].pop(name)
         loaded = Record(**load_record(json.dumps(record).encode()))
         assert (loaded.mask, loaded.has_thumbnail, loaded.delivery.seconds_saved) == (None, False, 0.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"created_at": 1e300},
+        {"finished_at": -1e300},
+        {"wishes": {"quality": 99}},
+        {"wishes": {"format": "exe"}},
+        {"status": "completed"},
+        {"delivery": {"mesh": {}}},
+        {"delivery": {"mesh": {"vertices": 1, "faces": 1, "volume_mm3": 1.0, "extents_mm": [1.0]}}},
+        {"mask": "\ud800"},
+        {"version": True},
+    ],
+    ids=repr,
+)
+def test_values_that_no_answer_can_be_made_of(change):
+    """They were read, and then every listing of the jobs failed."""
+    good = whole()
+    for name, value in change.items():
+        good[name] = {**(good[name] or {}), **value} if isinstance(value, dict) else value
+    with pytest.raises(RecordError):
+        load_record(json.dumps(good).encode())

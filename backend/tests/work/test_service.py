@@ -139,7 +139,8 @@ class TestReceiving:
     def test_the_oldest_job_goes_when_there_are_too_many(self, service, monkeypatch):
         monkeypatch.setattr("work.jobs.KEEP_JOBS", 2)
         jobs = [made(service) for _ in range(3)]
-        assert service.jobs.find(jobs[0].id) is None
+        with pytest.raises(NotFoundError):
+            service.jobs.get(jobs[0].id)
         assert {job.id for job in service.jobs.page(9, 0)[0]} == {jobs[1].id, jobs[2].id}
         assert not [path for path in files_kept(service.files.outputs_dir.parent) if jobs[0].id in str(path)]
 

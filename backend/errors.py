@@ -3,6 +3,8 @@
 OrfeasError                     internal            a fault of ours; the log says more
 ├─ RequestError                 bad_request         the request cannot be served as it stands
 │  ├─ NotFoundError             not_found
+│  ├─ MethodNotAllowedError     method_not_allowed  the route is there, for other methods
+│  ├─ RangeError                requested_range_not_satisfiable
 │  ├─ UnauthorizedError         unauthorized
 │  ├─ ForbiddenHostError        forbidden_host
 │  ├─ ForbiddenOriginError      forbidden_origin
@@ -41,7 +43,10 @@ from typing import Any, ClassVar
 
 
 class OrfeasError(Exception):
-    """The text is for people, `code` for programs; `details` maps a field to what is wrong with it, or holds facts."""
+    """A fault of ours; the log says more.
+
+    The text is for people, `code` for programs; `details` maps a field to what is wrong with it, or holds facts.
+    """
 
     code: ClassVar[str] = "internal"
 
@@ -61,6 +66,18 @@ class NotFoundError(RequestError):
     """There is no such thing."""
 
     code = "not_found"
+
+
+class MethodNotAllowedError(RequestError):
+    """The route is there, but not for that method."""
+
+    code = "method_not_allowed"
+
+
+class RangeError(RequestError):
+    """The range lies outside the file."""
+
+    code = "requested_range_not_satisfiable"
 
 
 class UnauthorizedError(RequestError):
@@ -221,6 +238,18 @@ class DataFolderError(Exception):
 
 class GenerationCancelledError(Exception):
     """Raised by a model that saw `cancelled()` turn true."""
+
+
+def codes() -> dict[str, type[OrfeasError]]:
+    """Every code of the tree above, with the class that gives it its meaning."""
+    found: dict[str, type[OrfeasError]] = {}
+    waiting: list[type[OrfeasError]] = [OrfeasError]
+    while waiting:
+        kind = waiting.pop(0)
+        if "code" in vars(kind) and kind.__module__ == __name__:
+            found[kind.code] = kind
+        waiting += kind.__subclasses__()
+    return found
 
 
 def bad_field(field: str, message: str) -> RequestError:

@@ -21,7 +21,7 @@ from store.results import Results
 from version import VERSION
 from web import hunyuan_routes, picture_routes, state_routes
 from web.metrics import Metrics
-from web.operations import operation
+from web.operations import MODEL_TYPES, operation
 from web.responses import (
     CLIENT_GONE,
     JsonFlask,
@@ -162,8 +162,8 @@ class OrfeasUnifiedServer:
         errors=("bad_request", "not_found", "job_busy", "too_large", "not_an_image"),
     )
     def upload_image(self) -> answers.UploadAnswer:
-        """`POST /api/upload-image`: keep a picture as a new job, or with `?job_id=` as a further view of one."""
-        from web.answers import UploadAnswer
+        """Keep a picture as a new job, or with `?job_id=` as a further view of one; or all pictures of an object."""
+        from web.answers import ImageInfo, UploadAnswer
         from web.schemas import UploadQuery, parse, sent_pictures
 
         query, sent = parse(UploadQuery, request.args), sent_pictures(self._most_upload)
@@ -183,7 +183,7 @@ class OrfeasUnifiedServer:
             original_filename=picture.original_filename,
             preview_url=url,
             image_url=url,
-            image_info=dict(picture.image_info),
+            image_info=ImageInfo.model_validate(picture.image_info),
         )
 
     @operation(
@@ -195,11 +195,11 @@ class OrfeasUnifiedServer:
         ),
     )
     def generate_3d(self) -> answers.JobAnswer:
-        """`POST /api/generate-3d`: JSON that names an uploaded job, or a form with the pictures themselves."""
-        from web.schemas import GenerateBody, json_object, parse, sent_pictures
+        """Start a job: JSON that names an uploaded one, or a form with the pictures themselves."""
+        from web.schemas import GenerateBody, GenerateForm, json_object, parse, sent_pictures
 
         form = request.mimetype == "multipart/form-data"
-        body = parse(GenerateBody, request.form if form else json_object())
+        body: GenerateBody = parse(GenerateForm, request.form) if form else parse(GenerateBody, json_object())
         wishes = body.wishes()
         if form and request.files:
             self.shelf.chosen(wishes.model)  # before anything is kept
@@ -216,7 +216,7 @@ class OrfeasUnifiedServer:
 
     @operation(query="StatusQuery", errors=("bad_request", "not_found", "cancelled"))
     def job_status(self, job_id: str) -> answers.JobAnswer:
-        """`GET /api/job-status/<job_id>`, at once or, with `?wait=`, when something has changed."""
+        """How a job stands: at once or, with `?wait=`, when something has changed."""
         from web.schemas import StatusQuery, parse
 
         query = parse(StatusQuery, request.args)
@@ -230,7 +230,7 @@ class OrfeasUnifiedServer:
 
     @operation(query="JobsQuery", errors=("bad_request",))
     def list_jobs(self) -> answers.JobsAnswer:
-        """`GET /api/jobs`, newest first, all or those of one status."""
+        """The jobs, newest first, all or those of one status."""
         from web.answers import JobsAnswer
         from web.schemas import JobsQuery, parse
 
@@ -241,7 +241,7 @@ class OrfeasUnifiedServer:
 
     @operation(errors=("not_found", "job_busy"))
     def delete_job(self, job_id: str) -> answers.DeletedAnswer:
-        """`DELETE /api/jobs/<job_id>`: cancel it while it waits or runs, else forget it with its files."""
+        """Cancel a job while it waits or runs, else forget it with its files."""
         from web.answers import DeletedAnswer
 
         job = self.job(job_id)
@@ -251,19 +251,22 @@ class OrfeasUnifiedServer:
         return DeletedAnswer(job_id=job_id, status="deleted", message="the job and its files were deleted")
 
     @operation(
-        download="application/octet-stream",
+        download=MODEL_TYPES,
         query="DownloadQuery",
-        errors=("not_found", "shape_lost", "upload_lost", "empty_mesh", "out_of_memory"),
-        statuses=(200, 206, 304, 416),
+        errors=(
+            *("not_found", "shape_lost", "upload_lost", "empty_mesh", "out_of_memory"),
+            "requested_range_not_satisfiable",
+        ),
+        statuses=(200, 206, 304),
     )
     def download(self, job_id: str, filename: str) -> Response:
-        """`GET /api/download/<job_id>/<filename>`: the file, in any of the formats."""
+        """The file that a job made, in any of the formats."""
         job = self.service.jobs.get(job_id, g.caller)
         return stream(*self.service.fetch(job, filename), filename)
 
     @operation(errors=("not_found", "shape_lost", "upload_lost", "empty_mesh", "out_of_memory"))
     def download_base64(self, job_id: str, filename: str) -> answers.Base64Answer:
-        """`GET /api/download-base64/<job_id>/<filename>`."""
+        """The same file as text."""
         from web.answers import Base64Answer
 
         file, size, _ = self.service.fetch(self.job(job_id), filename)
@@ -275,36 +278,39 @@ class OrfeasUnifiedServer:
 
     @operation()
     def cache_stats(self) -> answers.CacheStatsAnswer:
-        """`GET /api/cache/stats`."""
-        from web.answers import CacheStatsAnswer
+        """What the cache has counted."""
+        from web.answers import CacheStats, CacheStatsAnswer
 
         return CacheStatsAnswer(
             cache_enabled=self.results.enabled,
             backend=self.results.backend,
             fallback_reason=self.results.fallback_reason,
-            stats=self._get_cache_stats(),
+            stats=CacheStats.model_validate(self._get_cache_stats()),
             timestamp=now(),
         )
 
     @operation()
     def cache_config(self) -> answers.CacheConfigAnswer:
-        """`GET /api/cache/config`."""
-        from web.answers import CacheConfigAnswer
-
-        return CacheConfigAnswer(message="these limits are in force", config=self.lru_cache.get_config())
+        """The limits of the cache."""
+        return self._limits_in_force()
 
     @operation(body="CacheConfigBody", errors=("bad_request",))
     def change_cache_config(self) -> answers.CacheConfigAnswer:
-        """`POST /api/cache/config`: all or nothing."""
-        from web.answers import CacheConfigAnswer
+        """Change the limits of the cache, all that are given or none."""
         from web.schemas import CacheConfigBody, json_object, parse
 
         self.lru_cache.update_config(**parse(CacheConfigBody, json_object()).changes())
-        return CacheConfigAnswer(message="the limits are in force", config=self.lru_cache.get_config())
+        return self._limits_in_force()
+
+    def _limits_in_force(self) -> answers.CacheConfigAnswer:
+        from web.answers import CacheConfigAnswer, CacheLimits
+
+        config = CacheLimits.model_validate(self.lru_cache.get_config())
+        return CacheConfigAnswer(message="these limits are in force", config=config)
 
     @operation()
     def clear_cache(self) -> answers.ClearedAnswer:
-        """`POST /api/cache/clear`."""
+        """Drop every entry."""
         from web.answers import ClearedAnswer
 
         cleared = self.results.clear()
@@ -313,7 +319,7 @@ class OrfeasUnifiedServer:
 
     @operation(query="PageQuery", errors=("bad_request",))
     def cache_entries(self) -> answers.CacheEntriesAnswer:
-        """`GET /api/cache/entries`."""
+        """The entries of the cache."""
         from web.answers import CacheEntriesAnswer
         from web.schemas import PageQuery, parse
 
@@ -323,7 +329,7 @@ class OrfeasUnifiedServer:
 
     @operation(errors=("not_found",))
     def delete_cache_entry(self, key: str) -> answers.EntryDeletedAnswer:
-        """`DELETE /api/cache/entries/<key>`."""
+        """Drop one entry."""
         from web.answers import EntryDeletedAnswer
 
         if not self.results.delete(key):

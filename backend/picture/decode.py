@@ -17,12 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from errors import EmptyImageError, NotAnImageError, TooLargeError
-from picture import Background
+from picture import FORMATS, Background
 
 Pixels = NDArray[np.uint8]
-
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-"""Recognised by content, whatever the file's name says."""
 
 # `decode` checks every size itself, against a limit that the user may set above Pillow's own.
 Image.MAX_IMAGE_PIXELS = None

@@ -8,6 +8,10 @@ collect_ignore_glob = ["*conftest.py"]
 """There are several of that name, and none holds doctests."""
 
 
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run what takes minutes: 20,000 cases against the API")
+
+
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory):
     """A server as it is shipped, with the built-in model, shared by the tests that change no settings."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flask import Flask, Response, g, request
 
 from errors import BusyError, JobCancelledError, NotOfferedError, OrfeasError, bad_field
-from web.operations import operation
+from web.operations import MODEL_TYPES, operation
 from web.responses import CLIENT_GONE, stream
 from work.jobs import Job, JobStatus
 
@@ -21,6 +21,10 @@ SYNC_SECONDS = 3600.0
 _START_ERRORS = (
     "bad_request", "too_large", "not_an_image", "empty_image", "not_offered", "loading", "model_not_ready",
     "queue_full", "stopped",
+)  # fmt: skip
+_RUN_ERRORS = (
+    *_START_ERRORS, "bad_shape", "busy", "cancelled", "empty_mesh", "model_unavailable", "out_of_memory", "shape_lost",
+    "upload_lost",
 )  # fmt: skip
 
 
@@ -50,9 +54,7 @@ def register_routes(app: Flask, service: Service) -> None:
         return job
 
     @app.post("/generate")
-    @operation(
-        body="HunyuanBody", download="model/gltf-binary", errors=(*_START_ERRORS, "busy", "cancelled", "out_of_memory")
-    )
+    @operation(body="HunyuanBody", query="DownloadQuery", download=MODEL_TYPES, errors=_RUN_ERRORS)
     def hunyuan_generate() -> Response:
         """Picture in, file out, in one call."""
         job = start()
@@ -79,7 +81,7 @@ def register_routes(app: Flask, service: Service) -> None:
         return SentAnswer(uid=start().id)
 
     @app.get("/status/<job_id>")
-    @operation(errors=("not_found", "shape_lost", "upload_lost"))
+    @operation(errors=("not_found", "shape_lost", "upload_lost", "empty_mesh", "out_of_memory"))
     def hunyuan_status(job_id: str) -> answers.HunyuanStatusAnswer:
         """How a job of `/send` stands, with the file once it is there."""
         from web.answers import HunyuanStatusAnswer

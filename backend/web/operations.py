@@ -6,6 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mesh.formats import FORMATS
+
+MODEL_TYPES = tuple(each.mime for each in FORMATS.values())
+"""MIME types of the files that are made."""
+
 RouteView = Callable[..., Any]
 """Wider than Flask's own type: `responses.JsonFlask` also takes the models in `answers`."""
 
@@ -19,11 +24,12 @@ class Operation:
     """Of JSON."""
     form: str = ""
     """Of a multipart form."""
-    upload: str = ""
-    """MIME type of a body that is a picture."""
-    download: str = ""
-    """MIME type of an answer that is no JSON."""
+    upload: tuple[str, ...] = ()
+    """MIME types of a body that is a picture."""
+    download: tuple[str, ...] = ()
+    """MIME types of an answer of no model in `answers.py`."""
     errors: tuple[str, ...] = ()
+    """Of this route alone: what the guard and the framework refuse on any route is added to them."""
     statuses: tuple[int, ...] = (200,)
 
 

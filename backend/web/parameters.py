@@ -6,9 +6,9 @@ from typing import Any
 
 from cache_decorator import cached_result_sync
 from cache_manager import LRUCache
-from picture import VIEWS
-from picture.decode import FORMATS as IMAGE_FORMATS
+from picture import FORMATS, VIEWS
 from settings import Settings
+from web.answers import UploadLimits
 from web.schemas import GenerateBody
 
 _schemas = LRUCache(max_size=100)
@@ -30,11 +30,11 @@ def model_parameters(reads: tuple[str, ...]) -> dict[str, Any]:
     return {"type": "object", "properties": {name: properties[name] for name in MODEL_PARAMETERS if name in reads}}
 
 
-def limits(settings: Settings) -> dict[str, Any]:
+def limits(settings: Settings) -> UploadLimits:
     """Of uploads."""
-    return {
-        "max_upload_mb": settings.max_upload_mb,
-        "max_image_pixels": settings.max_image_pixels,
-        "image_formats": list(IMAGE_FORMATS),
-        "views": list(VIEWS),
-    }
+    return UploadLimits(
+        max_upload_mb=settings.max_upload_mb,
+        max_image_pixels=settings.max_image_pixels,
+        image_formats=list(FORMATS),
+        views=list(VIEWS),
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flask import Flask, Response, g, request, send_file
 
 from errors import NotAnImageError, NotFoundError, TooLargeError
+from picture import FORMATS
 from web.operations import operation
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_THUMBNAIL_BYTES = 500_000
 _SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"RIFF": "image/webp"}
+THUMBNAIL_TYPES = tuple(_SIGNATURES.values())
 
 
 def register_routes(app: Flask, service: Service) -> None:
@@ -32,7 +34,11 @@ def register_routes(app: Flask, service: Service) -> None:
         return data
 
     @app.get("/api/preview/<filename>")
-    @operation(download="image/*", errors=("not_found",))
+    @operation(
+        download=tuple(f"image/{each.lower()}" for each in FORMATS),
+        errors=("not_found", "requested_range_not_satisfiable"),
+        statuses=(200, 206, 304),
+    )
     def preview(filename: str) -> Response:
         """An uploaded picture."""
         job = job_of_caller(filename.partition(".")[0])
@@ -44,8 +50,11 @@ def register_routes(app: Flask, service: Service) -> None:
     @app.get("/api/jobs/<job_id>/mask")
     @operation(
         query="MaskQuery",
-        download="image/png",
-        errors=("bad_request", "not_found", "upload_lost", "empty_image", "out_of_memory"),
+        download=("image/png",),
+        errors=(
+            *("bad_request", "not_found", "upload_lost", "too_large", "not_an_image", "empty_image"),
+            "out_of_memory",
+        ),
     )
     def mask(job_id: str) -> Response:
         """What of the front picture is taken for the object: a grey PNG of its size."""
@@ -58,7 +67,7 @@ def register_routes(app: Flask, service: Service) -> None:
 
     @app.put("/api/jobs/<job_id>/mask")
     @operation(
-        upload="image/png",
+        upload=("image/png",),
         errors=("bad_request", "not_found", "job_busy", "too_large", "not_an_image", "empty_image"),
     )
     def set_mask(job_id: str) -> answers.MaskAnswer:
@@ -78,7 +87,7 @@ def register_routes(app: Flask, service: Service) -> None:
         return MaskAnswer(job_id=job_id, mask="auto")
 
     @app.get("/api/jobs/<job_id>/thumbnail")
-    @operation(download="image/png", errors=("not_found",))
+    @operation(download=THUMBNAIL_TYPES, errors=("not_found",))
     def thumbnail(job_id: str) -> Response:
         """A small picture of the model."""
         path = service.files.thumbnail(job_of_caller(job_id).id)
@@ -91,7 +100,7 @@ def register_routes(app: Flask, service: Service) -> None:
         return response
 
     @app.put("/api/jobs/<job_id>/thumbnail")
-    @operation(upload="image/png", errors=("not_found", "too_large", "not_an_image"))
+    @operation(upload=THUMBNAIL_TYPES, errors=("not_found", "too_large", "not_an_image"))
     def set_thumbnail(job_id: str) -> answers.ThumbnailAnswer:
         """Keep a small picture of the model, PNG or WebP up to 0.5 MB."""
         from web.answers import ThumbnailAnswer

@@ -17,6 +17,7 @@ from werkzeug.wsgi import wrap_file
 
 from errors import OrfeasError
 from mesh.formats import FORMATS
+from picture import VIEWS
 
 if TYPE_CHECKING:  # with pydantic, which the start does not wait for
     from web.answers import JobAnswer
@@ -34,12 +35,14 @@ STATUS = {
     "forbidden_host": 403,
     "forbidden_origin": 403,
     "not_found": 404,
+    "method_not_allowed": 405,
     "job_busy": 409,
     "shape_lost": 409,
     "cancelled": 410,
     "upload_lost": 410,
     "too_large": 413,
     "not_an_image": 415,
+    "requested_range_not_satisfiable": 416,
     "empty_image": 422,
     "empty_mesh": 422,
     "bad_shape": 422,
@@ -77,6 +80,7 @@ class JsonFlask(Flask):
 
     def __init__(self, counter: Counter, answered: threading.Event) -> None:
         super().__init__("orfeas", static_folder=None)
+        self.url_map.merge_slashes = False  # a redirect is no answer to a program, and keys may hold two of them
         self._counter, self._answered = counter, answered
 
     def process_response(self, response: Response) -> Response:
@@ -116,12 +120,19 @@ def _known_error(error: OrfeasError) -> Response:
     return _error(STATUS.get(error.code, 500), error.code, str(error), error.details)
 
 
+_OF_FRAMEWORK = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    416: "requested_range_not_satisfiable",
+}
+
+
 def _http_error(error: HTTPException) -> Response:
-    """Those of the framework: of a code of ours where there is one for the status."""
+    """Those of the framework, in our words: whatever else it refuses is a bad request."""
     status = error.code or 500
-    codes = {400: "bad_request", 404: "not_found", 413: "too_large"}
-    code = codes.get(status) or (error.name or "error").lower().replace(" ", "_")
-    response = _error(status, code, error.description or code)
+    code = _OF_FRAMEWORK.get(status, "bad_request" if status < 500 else "internal")
+    response = _error(STATUS[code], code, error.description or code)
     for name, value in error.get_headers(request.environ):
         if name.lower() not in ("content-type", "content-length"):
             response.headers[name] = value  # Allow, Content-Range
@@ -149,7 +160,9 @@ def stream(file: BinaryIO, size: int, etag: str, filename: str) -> Response:
 
 def _saved_as(filename: str) -> str:
     """The name to save a download under: `?name=` with the file's own extension, else the file's name."""
-    name = re.sub(r"[^\w .-]", "_", request.args.get("name", ""))[:100].strip(" .")
+    from web.schemas import DownloadQuery, parse
+
+    name = re.sub(r"[^\w .-]", "_", parse(DownloadQuery, request.args).name)[:100].strip(" .")
     return f"{name}.{filename.rpartition('.')[2]}" if name else filename
 
 
@@ -208,7 +221,7 @@ def job_answer(view: View, model: str | None) -> JobAnswer:
         model_url=url,
         preview_url=seen,
         image_url=seen,
-        views={side: preview_url(picture.name) for side, picture in job.pictures.items()},
+        views={side: preview_url(job.pictures[side].name) for side in VIEWS if side in job.pictures},
         thumbnail_url=f"/api/jobs/{job.id}/thumbnail" if job.has_thumbnail else None,
         has_user_mask=job.mask is not None,
         filename=delivery.filename if delivery else None,

@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from flask import request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from werkzeug.datastructures import Headers
 from werkzeug.sansio.multipart import MultipartDecoder
 
@@ -22,6 +31,7 @@ from work.jobs import JobStatus
 from work.request import (
     LEAST_FACES,
     LEAST_QUALITY,
+    LEAST_SIDE_MM,
     MOST_FACES,
     MOST_PROMPT,
     MOST_QUALITY,
@@ -59,10 +69,11 @@ def _background(value: Any) -> Any:
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else _text(value)
 
 
-Millimetres = Annotated[float, BeforeValidator(_number), Field(gt=0, le=MOST_SIDE_MM)]
-Whole = Annotated[int, BeforeValidator(_number)]
+# Limits stand before the reader of text: pydantic writes them as minimum and maximum only there.
+Numeric = BeforeValidator(_number)
+Millimetres = Annotated[float, Field(ge=LEAST_SIDE_MM, le=MOST_SIDE_MM), Numeric]
 FormatName = Annotated[Literal["stl", "obj", "glb", "ply", "3mf"], BeforeValidator(_format)]
-ModelId = Annotated[str, BeforeValidator(_text), Field(max_length=100)]
+ModelId = Annotated[str, Field(max_length=100), BeforeValidator(_text)]
 assert get_args(get_args(FormatName)[0]) == tuple(FORMATS)
 
 # ── bodies ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -71,7 +82,7 @@ assert get_args(get_args(FormatName)[0]) == tuple(FORMATS)
 class _Body(BaseModel):
     """Unknown keys are ignored; a key with null or empty text counts as absent."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -83,24 +94,36 @@ class DimensionsBody(_Body):
     """Sides in millimetres, any subset; none: the longest side becomes 100 mm."""
 
     width: Millimetres | None = None
+    """Left to right."""
     height: Millimetres | None = None
+    """Up."""
     depth: Millimetres | None = None
+    """Front to back."""
 
 
 class GenerateBody(_Body):
     """`POST /api/generate-3d`; in a form every field is text."""
 
     job_id: Annotated[str, Field(max_length=100)] | None = None
+    """From the upload; not needed in a form with the pictures."""
     model: ModelId | None = None
+    """A model of `/api/models-info`; null: the server's default."""
     format: FormatName = "stl"
-    quality: Annotated[Whole, Field(ge=LEAST_QUALITY, le=MOST_QUALITY)] = DEFAULT.quality
+    quality: Annotated[int, Field(ge=LEAST_QUALITY, le=MOST_QUALITY), Numeric] = DEFAULT.quality
+    """Detail against time."""
     dimensions: DimensionsBody = DimensionsBody()
     fit: Annotated[Literal["contain", "stretch"], BeforeValidator(_text)] = DEFAULT.fit
+    """Keep the proportions inside the given sides, or meet each of them."""
     prompt: Annotated[str, Field(max_length=MOST_PROMPT)] = DEFAULT.prompt
-    seed: Annotated[Whole, Field(ge=0, le=MOST_SEED)] = DEFAULT.seed
+    """For models that read it."""
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED), Numeric] = DEFAULT.seed
+    """For models that read it."""
     scale: Annotated[Literal["mm", "unit"], BeforeValidator(_text)] = DEFAULT.scale
-    target_faces: Annotated[Whole, Field(ge=LEAST_FACES, le=MOST_FACES)] | None = None
+    """`unit`: centred, the longest side from −1 to 1 in the file's own unit."""
+    target_faces: Annotated[int, Field(ge=LEAST_FACES, le=MOST_FACES), Numeric] | None = None
+    """Most triangles; null: as made."""
     remove_background: Annotated[Background, BeforeValidator(_background)] = DEFAULT.remove_background
+    """`auto`: a transparent background is used as it is, any other removed."""
 
     @field_validator("dimensions", mode="before")
     @classmethod
@@ -130,14 +153,44 @@ class GenerateBody(_Body):
         )
 
 
+FormFile = Annotated[Any, WithJsonSchema({"type": "string", "format": "binary"})]
+"""A file of a form, which is read as a stream."""
+
+
+class UploadForm(_Body):
+    """Pictures of one object by the side that they show: PNG, JPEG, WebP, BMP, GIF or TIFF."""
+
+    image: FormFile = None
+    """The front; the one picture of a view with `?view=`."""
+    front: FormFile = None
+    """The same as `image`."""
+    left: FormFile = None
+    back: FormFile = None
+    right: FormFile = None
+
+
+class GenerateForm(GenerateBody, UploadForm):
+    """The pictures and the fields of `POST /api/generate-3d` as text, `dimensions` as JSON."""
+
+
 class CacheConfigBody(BaseModel):
     """`POST /api/cache/config`: at least one of the three; strict types, as a limit that is nearly right is wrong."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, defer_build=True)
+    model_config = ConfigDict(
+        extra="ignore",
+        frozen=True,
+        strict=True,
+        defer_build=True,
+        use_attribute_docstrings=True,
+        json_schema_extra=lambda schema: schema.update(anyOf=[{"required": [name]} for name in schema["properties"]]),
+    )
 
     max_size: Annotated[int, Field(ge=0, le=10**9)] = 0
+    """Entries."""
     max_memory_mb: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] = 0.0
+    """10^6 bytes."""
     default_ttl_seconds: Annotated[float, Field(ge=0, le=10**10, allow_inf_nan=False)] | None = None
+    """0 or null: for ever."""
 
     @model_validator(mode="after")
     def _something(self) -> CacheConfigBody:
@@ -165,8 +218,11 @@ class HunyuanBody(_Body):
     """`POST /generate` and `/send` of the Hunyuan3D servers: numbers are clamped, never refused."""
 
     image: str | None = None
+    """The picture in base64, a `data:` prefix allowed."""
     text: str = ""
+    """For models that make shapes from text alone."""
     mesh: Any = None
+    """Not offered: 501."""
     octree_resolution: Annotated[float, _clamped(16, 1024)] = 256
     num_inference_steps: Annotated[float, _clamped(1, 200)] = 20
     guidance_scale: Annotated[float, _clamped(0, 100)] = 5.0
@@ -219,21 +275,20 @@ def _interpolate(x: float, points: tuple[tuple[float, float], ...]) -> float:
 
 
 def _digits(value: Any) -> Any:
-    if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) <= 12):
+    if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) <= 15):
         raise ValueError("must be a whole number")
     return value
 
 
-QueryNumber = Annotated[int, BeforeValidator(_digits)]
-Seconds = Annotated[float, BeforeValidator(_number)]
+Digits = BeforeValidator(_digits)
 
 
 class StatusQuery(_Body):
     """`GET /api/job-status/<job_id>`."""
 
-    wait: Annotated[Seconds, Field(ge=0, le=30)] = 0.0
+    wait: Annotated[float, Field(ge=0, le=30), Numeric] = 0.0
     """Answer when something changes, or after so many seconds."""
-    since: Annotated[QueryNumber, Field(ge=0, le=10**12)] | None = None
+    since: Annotated[int, Field(ge=0, le=10**12), Digits] | None = None
     """The `version` that the client has seen."""
     until: Literal["final"] | None = None
     """`final`: wait until the job is completed, failed or cancelled."""
@@ -242,15 +297,22 @@ class StatusQuery(_Body):
 class PageQuery(_Body):
     """A page of a listing."""
 
-    limit: Annotated[QueryNumber, Field(ge=1, le=1000)] = 100
-    offset: Annotated[QueryNumber, Field(ge=0, le=10**9)] = 0
+    limit: Annotated[int, Field(ge=1, le=1000), Digits] = 100
+    offset: Annotated[int, Field(ge=0, le=10**9), Digits] = 0
 
 
 class JobsQuery(PageQuery):
     """`GET /api/jobs`."""
 
-    limit: Annotated[QueryNumber, Field(ge=1, le=1000)] = 50
+    limit: Annotated[int, Field(ge=1, le=1000), Digits] = 50
     status: JobStatus | None = None
+
+
+class DownloadQuery(_Body):
+    """A file that is saved."""
+
+    name: str = ""
+    """The name to save it under, without its extension."""
 
 
 class MaskQuery(_Body):
@@ -263,7 +325,9 @@ class UploadQuery(_Body):
     """`POST /api/upload-image`: with a job, the picture is a further view of it."""
 
     job_id: Annotated[str, Field(max_length=100)] | None = None
+    """The job that the picture is added to; none: a new one."""
     view: Annotated[View, BeforeValidator(_text)] = "front"
+    """Which side of the object the picture shows."""
 
 
 # ── reading what was sent ────────────────────────────────────────────────────────────────────────────────────────────
@@ -320,7 +384,7 @@ def json_object() -> Any:
 
 def sent_pictures(most: int) -> dict[str, tuple[bytes, str]]:
     """The pictures of the form by view, with their file names, cut off beyond `most` bytes; `image` is the front."""
-    sent = {}
+    sent: dict[str, tuple[bytes, str]] = {}
     for view in VIEWS:
         file = request.files.get(view) or (request.files.get("image") if view == "front" else None)
         if file is not None:

@@ -26,6 +26,8 @@ from work.jobs import EVERYONE, Caller
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.IGNORECASE)
 OPEN_PATHS = frozenset({"/api/health", "/api/ready", "/health"})
 """What needs no key, beside the page's own files: who does not know the key may ask whether the server lives."""
+UNCOUNTED_PATHS = ("/api/job-status/", "/status/")
+"""Polling a job costs nothing, and a client that is made to poll must not be locked out by the rate limit."""
 _ALLOWED_HEADERS = [
     "Content-Type",
     "Cache-Control",
@@ -138,8 +140,7 @@ class Guard:
         raise UnauthorizedError
 
     def _check_rate(self, req: Request) -> None:
-        # Polling a job costs nothing, and a client that is made to poll must not be locked out by it.
-        if self._limiter is None or req.path.startswith(("/api/job-status/", "/status/")):
+        if self._limiter is None or req.path.startswith(UNCOUNTED_PATHS):
             return
         wait = self._limiter.retry_after(req.remote_addr or "")
         if wait:

@@ -16,7 +16,8 @@ LEAST_QUALITY, MOST_QUALITY = 1, 10
 MOST_SEED = 2**32 - 1
 MOST_PROMPT = 2000
 """Characters."""
-MOST_SIDE_MM = 100_000.0
+LEAST_SIDE_MM, MOST_SIDE_MM = 0.001, 100_000.0
+"""From a micrometre: reports tell lengths to a tenth of it."""
 LEAST_FACES, MOST_FACES = 4, 5_000_000
 
 

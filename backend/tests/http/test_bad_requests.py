@@ -46,6 +46,7 @@ def check_error(answer, status, *fields):
         ({"fit": "cover"}, "fit"),
         ({"dimensions": {"width": 0}}, "dimensions.width"),
         ({"dimensions": {"height": -5}}, "dimensions.height"),
+        ({"dimensions": {"height": 1e-30}}, "dimensions.height"),  # a mesh whose vertices all lie in one place
         ({"dimensions": {"depth": float("nan")}}, "dimensions.depth"),
         ({"dimensions": {"depth": float("inf")}}, "dimensions.depth"),
         ({"dimensions": {"width": True}}, "dimensions.width"),

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from errors import NotAnImageError, TooLargeError
-from picture.decode import FORMATS, decode
+from picture import FORMATS
+from picture.decode import decode
 
 LIMIT = 1_000_000
 

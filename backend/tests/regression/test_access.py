@@ -184,7 +184,7 @@ def test_the_list_of_what_is_open():
 
 def test_the_page_is_open(client):
     for path in page_paths():
-        assert client.get(path).status_code == (308 if path == "/index.html" else 200), path
+        assert client.get(path).status_code == 200, path
 
 
 @pytest.mark.parametrize(

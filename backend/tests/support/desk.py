@@ -1,0 +1,57 @@
+"""A server in the test's own process, and jobs in every state that a client may meet."""
+
+from contextlib import contextmanager
+
+from in_process import Stage, house, puppet
+from live_server import draw, encode
+
+from work.jobs import EVERYONE, JobStatus
+from work.request import Wishes
+
+PICTURE = encode(draw(size=(80, 90)))
+JOBS = ("uploaded", "completed", "completed, shape lost", "completed, upload lost", "cancelled")
+
+
+@contextmanager
+def open_desk(folder, **environment):
+    """A desk whose model makes a box at once."""
+    model = puppet(Stage(), thread_safe=True)
+    with house(folder, model, **{"MAX_UPLOAD_MB": "0.5", **environment}) as client:
+        yield Desk(client.server)
+
+
+class Desk:
+    """A server and its jobs."""
+
+    def __init__(self, server):
+        self.server, self.app, self.service = server, server.app, server.service
+        self.client = server.app.test_client()
+        self._jobs = {}
+
+    def job(self, kind):
+        """A job of that kind; made anew when somebody has deleted it or changed its state."""
+        job = self._jobs.get(kind)
+        if job is None or self.service.jobs.find(job.id) is None or not kind.startswith(job.status.value):
+            job = self._jobs[kind] = self._make(kind)
+        return job
+
+    def _make(self, kind):
+        job = self.service.receive_all({"front": (PICTURE, "a.png"), "back": (PICTURE, "b.png")}, EVERYONE)
+        if kind != "uploaded":
+            self.service.make(job, Wishes())
+            self.service.jobs.wait(job, 60, final=True)
+            assert job.status is JobStatus.COMPLETED, job.failure
+        if kind.endswith("lost"):
+            self.service.files.forget_shape(job.delivery.shape_key)
+            self.service.files.output(job.id, job.delivery.filename).unlink()
+            self.service.results.clear()
+        if kind.endswith("upload lost"):
+            for picture in job.pictures.values():
+                self.service.files.upload(picture.name).unlink()
+        if kind == "completed":
+            self.service.set_thumbnail(job, PICTURE)
+        if kind == "cancelled":
+            with self.service._changed:
+                self.service.jobs.settle(job, JobStatus.CANCELLED)
+            job.finished_at -= 3600
+        return job

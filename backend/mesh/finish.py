@@ -53,7 +53,7 @@ class _Surface:
 
     @property
     def longest(self) -> float:
-        return float(np.ptp(self.vertices, axis=0).max())
+        return topology.longest(self.vertices)
 
     @cached_property
     def closed(self) -> bool:
@@ -99,12 +99,15 @@ def finish(mesh: Mesh, *, dimensions: Dimensions, fit: Fit, target_faces: int | 
 
 def _usable(mesh: Mesh) -> Mesh:
     """The mesh without broken vertices, without the faces that use them, and without vertices that no face uses."""
-    finite = np.asarray(np.isfinite(mesh.vertices).all(axis=1))
-    used, faces = topology.drop_unreferenced(mesh.faces[finite[mesh.faces].all(axis=1)], len(mesh.vertices))
+    faces = mesh.faces
+    if not np.isfinite(mesh.vertices).all():
+        finite = np.asarray(np.isfinite(mesh.vertices).all(axis=1))
+        faces = faces[finite[faces].all(axis=1)]
+    used, faces = topology.drop_unreferenced(faces, len(mesh.vertices))
     return replace(
         mesh,
-        vertices=mesh.vertices[used],
-        faces=faces.astype(np.int32),
+        vertices=mesh.vertices.take(used, axis=0),
+        faces=faces,
         colours=None if mesh.colours is None else mesh.colours[used],
         uv=None if mesh.uv is None else mesh.uv[used],
     )
@@ -113,11 +116,11 @@ def _usable(mesh: Mesh) -> Mesh:
 def _tidied(mesh: Mesh) -> tuple[Mesh, _Surface]:
     """The model's mesh without what is broken and without dust, all its faces looking outward; and the same, welded."""
     mesh = _usable(mesh)
-    if not mesh.faces.size or (longest := float(np.ptp(mesh.vertices, axis=0).max())) == 0:
+    if not mesh.faces.size or (longest := topology.longest(mesh.vertices)) == 0:
         raise EmptyMeshError("the mesh has no surface")
     for weld in (topology.weld, partial(topology.weld_near, distance=_CELL * longest)):
         first, place = weld(mesh.vertices)
-        surface = _Surface(mesh.vertices[first].astype(np.float64), place[mesh.faces], mesh.faces)
+        surface = _Surface(mesh.vertices[first].astype(np.float64), place.take(mesh.faces), mesh.faces)
         surface = surface.compact(~topology.is_degenerate(surface.faces))
         if surface.closed:
             break
@@ -139,7 +142,7 @@ def _parts_in_order(surface: _Surface) -> _Surface:
     """Without small loose parts; the others look outward, but for a hollow, which lies in another and looks inward."""
     part = topology.parts(surface.faces, len(surface.vertices))
     normals = topology.cross(surface.vertices, surface.faces)
-    area = np.bincount(part, np.linalg.norm(normals, axis=1))
+    area = np.bincount(part, topology.lengths(normals))
     volume = np.bincount(part, topology.volumes(surface.vertices, surface.faces, normals))
     dust = (area < _SMALL * area.max()) & (np.abs(volume) <= _SMALL * np.abs(volume).max())
 
@@ -185,7 +188,7 @@ def _skin(solid: Any) -> _Surface:
     """
     mesh = solid.to_mesh()
     vertices, faces = mesh.vert_properties[:, :3].astype(np.float64), mesh.tri_verts.astype(np.int32)
-    cell = _CELL * float(np.ptp(vertices, axis=0).max())
+    cell = _CELL * topology.longest(vertices)
     for _ in range(3):
         first, place = topology.weld(vertices, cell)
         surface = _Surface(vertices[first], place[faces])
@@ -284,7 +287,7 @@ def _placement(vertices: Vertices, dimensions: Dimensions, fit: Fit) -> tuple[Ve
     `contain` takes the largest scale that stays inside every side given. `stretch` meets each side given, and scales a
     free one by the geometric mean of the others: with one side given, that is the same enlargement all round.
     """
-    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    low, high = topology.bounds(vertices)
     extents = high - low
     wanted = np.array([np.nan if side is None else side for side in astuple(dimensions)])
     with np.errstate(divide="ignore"):
@@ -305,7 +308,8 @@ def _snapped(surface: _Surface) -> _Surface:
     """Rounded to a grid of a power of ten that float32 resolves in millimetres and in metres, and still watertight."""
     cell = 10.0 ** (np.floor(np.log10(surface.longest * (1 + 1e-6))) - 5)  # 99.99999999999999 is 100
     rounded = _on_grid(surface, cell)
-    if not rounded.closed and surface.closed and (solid := _manifold(surface)) is not None:
+    met = len(rounded.vertices) < len(surface.vertices)  # else its edges are as they were, and as closed
+    if met and not rounded.closed and surface.closed and (solid := _manifold(surface)) is not None:
         # Rounding closed a gap: take out what is finer than the grid, then round, unless that takes away from the size.
         coarser = solid.simplify(2 * cell)
         if not coarser.is_empty():
@@ -320,5 +324,5 @@ def _snapped(surface: _Surface) -> _Surface:
 def _on_grid(surface: _Surface, cell: float) -> _Surface:
     steps = np.rint(surface.vertices / cell)
     first, place = topology.weld(steps, 1.0)
-    surface = _Surface(steps[first] * cell, place[surface.faces], surface.corners)
+    surface = _Surface(steps.take(first, axis=0) * cell, place.take(surface.faces), surface.corners)
     return surface.compact(~topology.is_degenerate(surface.faces))

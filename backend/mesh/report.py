@@ -35,11 +35,11 @@ class MeshReport:
 def measure(mesh_mm: Mesh) -> MeshReport:
     """What `inspect` says of the mesh in any format, without a file."""
     first, place = topology.places(mesh_mm.vertices)
-    vertices, faces = mesh_mm.vertices[first], place[mesh_mm.faces]
-    size = np.ptp(vertices, axis=0).astype(np.float64)
+    vertices, faces = mesh_mm.vertices[first], place.take(mesh_mm.faces)
+    low, high = topology.bounds(vertices)
     volume = topology.volumes(vertices, faces, topology.cross(vertices, faces)).sum()
     closed = topology.is_closed(faces)
-    width, height, depth = (round(float(side), 4) for side in size)
+    width, height, depth = (round(float(side), 4) for side in high - low)
     return MeshReport(
         vertices=len(vertices),
         faces=len(faces),

@@ -39,7 +39,11 @@ def dress(source: Mesh, vertices: NDArray[np.float32], faces: Faces, corners: Fa
         return replace(bare, colours=source.colours[_owners(source, bare, corners)])
     if source.uv is None or source.texture is None:
         return bare
-    if corners is not None and len(np.unique(corners)) == len(vertices) and not _far_apart(source, corners).any():
+    if (
+        corners is not None
+        and topology.is_used(corners, len(source.vertices)).sum() == len(vertices)
+        and not _far_apart(source, corners).any()
+    ):
         return replace(bare, uv=source.uv[_owners(source, bare, corners)], texture=source.texture)
     return _textured(source, bare, corners)
 
@@ -47,7 +51,10 @@ def dress(source: Mesh, vertices: NDArray[np.float32], faces: Faces, corners: Fa
 def _far_apart(source: Mesh, faces: Faces) -> NDArray[np.bool_]:
     """(F,) whether the corners of the face lie far from each other in the texture, in a face that can be seen."""
     assert source.uv is not None
-    far = np.ptp(source.uv[faces], axis=1).max(axis=1) > _FAR
+    far = np.zeros(len(faces), bool)
+    for axis in source.uv.T:
+        a, b, c = axis.take(faces.T)
+        far |= np.maximum(np.maximum(a, b), c) - np.minimum(np.minimum(a, b), c) > _FAR
     far[far] = ~_is_sliver(source, faces[far])
     return np.asarray(far)
 
@@ -56,8 +63,8 @@ def _is_sliver(source: Mesh, faces: Faces) -> NDArray[np.bool_]:
     """(F,) whether the face is too narrow to be seen, such as a wall that closes a seam."""
     corners = source.vertices[faces].astype(np.float64)
     edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
-    width = np.linalg.norm(topology.cross(source.vertices, faces), axis=1) / np.maximum(edges.max(axis=1), _TINY)
-    return np.asarray(width < _SLIVER * np.ptp(source.vertices, axis=0).max())
+    width = topology.lengths(topology.cross(source.vertices, faces)) / np.maximum(edges.max(axis=1), _TINY)
+    return np.asarray(width < _SLIVER * topology.longest(source.vertices))
 
 
 def _owners(source: Mesh, bare: Mesh, corners: Faces | None) -> Labels:
@@ -71,7 +78,7 @@ def _owners(source: Mesh, bare: Mesh, corners: Faces | None) -> Labels:
 
 def _spacing(mesh: Mesh) -> float:
     """The length of an edge, roughly: that of equilateral faces with the same area in all."""
-    area = np.linalg.norm(topology.cross(mesh.vertices, mesh.faces), axis=1).sum() / 2
+    area = topology.lengths(topology.cross(mesh.vertices, mesh.faces)).sum() / 2
     return float(np.sqrt(area / len(mesh.faces) * 4 / np.sqrt(3)))
 
 

@@ -87,7 +87,7 @@ def two_sheets(field: NDArray[np.float32], front: Field, back: Field) -> Sheets:
     plane = (place[:, ::-1] + 0.5) * (2 / len(field)) - 1
     plane[:, 1] *= -1
     vertices = np.concatenate([_unprojected(plane, depth) for depth in depths])
-    start, end = _rim(faces, count)
+    start, end = _rim(faces, len(nodes))
     wall = [np.column_stack([end, start, start + count]), np.column_stack([end, start + count, end + count])]
     closed = np.concatenate([faces, faces[:, ::-1] + count, *wall])
     return Sheets(vertices.astype(np.float32), closed.astype(np.int32), plane.astype(np.float32))
@@ -99,11 +99,11 @@ def _read(front: Field, back: Field, nodes: NDArray[np.float64]) -> NDArray[np.f
     return np.stack([front[row, column], back[row, column]])
 
 
-def _rim(faces: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The edges (start, end) of one face only, as that face runs along them."""
+def _rim(faces: NDArray[np.int64], inner: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The edges (start, end) between two contour points, as their faces run along them: the points after `inner`."""
     start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
-    alone = ~np.isin(start * count + end, end * count + start)
-    return start[alone], end[alone]
+    rim = (start >= inner) & (end >= inner)
+    return start[rim], end[rim]
 
 
 def _unprojected(plane: NDArray[np.float64], depth: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -153,7 +153,8 @@ def _pooled(alpha: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
     height, width = (-(-side // step) * step for side in alpha.shape)
     padded = np.zeros((height, width), np.uint8)
     padded[: alpha.shape[0], : alpha.shape[1]] = alpha
-    return np.asarray(padded.reshape(height // step, step, width // step, step).max((1, 3)))
+    rows = np.maximum.reduce([padded[start::step] for start in range(step)])
+    return np.asarray(np.maximum.reduce([rows[:, start::step] for start in range(step)]))
 
 
 def parts(mask: NDArray[np.bool_], share: float = 0.0, least: float = 1) -> NDArray[np.bool_]:

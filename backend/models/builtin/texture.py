@@ -32,7 +32,8 @@ def atlas(view: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.uint
     back += rim[..., None] * (front - back)
     soft = cv2.GaussianBlur(depth, (0, 0), len(view) / 50)
     back *= 1 - _SHADE * (soft / max(soft.max(), 1.0))[..., None]
-    return np.asarray(np.rint(np.concatenate([front, back], axis=1)).clip(0, 255), dtype=np.uint8)
+    both = np.concatenate([front, back], axis=1)
+    return np.clip(np.rint(both, out=both), 0, 255, out=both).astype(np.uint8)
 
 
 def spread(colours: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -51,8 +52,10 @@ def _pull_push(colours: NDArray[np.float32], weight: NDArray[np.float32]) -> NDA
     if size == 1 or weight.min() == 1:
         return colours
     half = ((size + 1) // 2,) * 2
-    sums = cv2.resize(colours * weight, half, interpolation=cv2.INTER_AREA)
+    known = colours * weight
+    sums = cv2.resize(known, half, interpolation=cv2.INTER_AREA)
     share = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)[..., None]
     means = np.asarray(sums / np.maximum(share, 1e-6), dtype=np.float32)
     smaller = _pull_push(means, np.minimum(4 * share, 1))  # one known pixel of four is enough
-    return colours * weight + (1 - weight) * np.asarray(cv2.resize(smaller, (size, size)))
+    known += (1 - weight) * np.asarray(cv2.resize(smaller, (size, size)))
+    return known

@@ -20,7 +20,7 @@ from PIL import Image
 from mesh.finish import finish
 from mesh.formats import FORMATS, Dimensions
 from mesh.report import inspect, measure
-from mesh.writers import export
+from mesh.writers import decimals, export, welded
 
 HERE = Path(__file__).parent
 DIRECTORIES = [str(folder) for folder in (HERE, HERE.parent, HERE.parents[1])]
@@ -322,6 +322,17 @@ class TestObj:
         assert corners.min() == 1
         assert corners.max() == measure(models[model]).vertices
 
+    @pytest.mark.parametrize("model", MODELS)
+    def test_each_line_by_itself(self, models, model):
+        mesh, places = welded(models[model]), decimals(models[model])
+        colours = mesh.colours if mesh.colours is not None else np.zeros((len(mesh.vertices), 0))
+        lines = ["# millimetres, +Z up"]
+        for (x, y, z), shades in zip(mesh.vertices.astype(float), colours / 255, strict=True):
+            turned = " ".join(f"{value + 0.0:.{places}f}" for value in (x, -z, y))
+            lines.append(" ".join(["v", turned, *(f"{shade:.4f}" for shade in shades)]))
+        lines += ["f {} {} {}".format(*face) for face in mesh.faces + 1]
+        assert export(models[model], "obj").decode().splitlines() == lines
+
 
 class Test3mf:
     def opened(self, data):
@@ -366,6 +377,20 @@ class Test3mf:
                     seen += 1
                     assert palette[int(triangle.get("p" + n))] == ("#C81E0A" if x > 0 else "#0A1EC8")
         assert seen > 1000
+
+    def test_many_colours_each_once_and_in_order(self, models):
+        mesh = welded(models["textured"])
+        model = ET.fromstring(self.opened(export(models["textured"], "3mf"))["3D/3dmodel.model"])
+        palette = [color.get("color") for color in model.iter(MATERIAL + "color")]
+        assert palette == sorted({"#{:02X}{:02X}{:02X}".format(*colour) for colour in mesh.colours})
+        assert len(palette) > 100
+        corners, shades = (
+            [[int(triangle.get(kind + n)) for n in "123"] for triangle in model.iter(CORE + "triangle")]
+            for kind in "vp"
+        )
+        assert np.array_equal(corners, mesh.faces)
+        colours = [[int(palette[shade][at : at + 2], 16) for at in (1, 3, 5)] for shade in np.ravel(shades)]
+        assert np.array_equal(colours, mesh.colours[mesh.faces.ravel()])
 
 
 class TestReport:

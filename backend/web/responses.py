@@ -160,6 +160,8 @@ def stream(file: BinaryIO, size: int, etag: str, filename: str) -> Response:
 
 def _saved_as(filename: str) -> str:
     """The name to save a download under: `?name=` with the file's own extension, else the file's name."""
+    if not request.args:
+        return filename
     from web.schemas import DownloadQuery, parse
 
     name = re.sub(r"[^\w .-]", "_", parse(DownloadQuery, request.args).name)[:100].strip(" .")

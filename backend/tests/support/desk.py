@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from in_process import Stage, house, puppet
 from live_server import draw, encode
 
+from errors import NotFoundError
 from work.jobs import EVERYONE, JobStatus
 from work.request import Wishes
 
@@ -31,9 +32,15 @@ class Desk:
     def job(self, kind):
         """A job of that kind; made anew when somebody has deleted it or changed its state."""
         job = self._jobs.get(kind)
-        if job is None or self.service.jobs.find(job.id) is None or not kind.startswith(job.status.value):
+        if job is None or not self._kept(job) or not kind.startswith(job.status.value):
             job = self._jobs[kind] = self._make(kind)
         return job
+
+    def _kept(self, job):
+        try:
+            return self.service.jobs.get(job.id) is job
+        except NotFoundError:
+            return False
 
     def _make(self, kind):
         job = self.service.receive_all({"front": (PICTURE, "a.png"), "back": (PICTURE, "b.png")}, EVERYONE)

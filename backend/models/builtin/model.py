@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from models.builtin.weights import Weights
 
 log = logging.getLogger(__name__)
-_ALGORITHM = 7
+_ALGORITHM = 8
 """Counts the changes that give another mesh with the same weights."""
 _SHARE_AT, _COARSEST = 256, 24
 

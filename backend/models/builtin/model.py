@@ -57,7 +57,7 @@ class BuiltinModel(Model):
     id = "builtin"
     licence = "built in, MIT"
     reads = frozenset({"image", "quality"})
-    memory_mb = 600
+    memory_mb = 350
     thread_safe = True
     _folder: Path = FOLDER
     """Of the weights; another one only in tests."""

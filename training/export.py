@@ -24,8 +24,8 @@ from torch import Tensor
 
 import checkpoint
 import render  # noqa: F401  (puts backend on the path)
-from models.builtin.network import DepthNetwork
-from models.builtin.weights import FOLDER, MANIFEST, SCALE, WEIGHTS, WeightsError, load
+from models.builtin.weights import FOLDER, MANIFEST, SCALE, WEIGHTS, WeightsError
+from network import DepthNetwork, from_files
 from train import sizes
 
 _LARGE = 4096
@@ -84,7 +84,7 @@ def trained(run: Path, made_on: str) -> tuple[DepthNetwork, dict[str, Any]]:
 def exported(folder: Path) -> tuple[DepthNetwork, dict[str, Any]]:
     """The network of weights in float16, and what their manifest says of it."""
     try:
-        found = load(folder)
+        network, sha256 = from_files(folder)
     except WeightsError as error:
         raise SystemExit(f"--from: {error}") from error
     about: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -92,7 +92,7 @@ def exported(folder: Path) -> tuple[DepthNetwork, dict[str, Any]]:
         raise SystemExit(f"--from: the weights in {folder} are not in float16, but {about.get('dtype')}")
     for name in ("file", "sha256", "bytes", "parameters", "dtype"):
         about.pop(name, None)
-    return found.network, {**about, "rounded_from": found.sha256}
+    return network, {**about, "rounded_from": sha256}
 
 
 def packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

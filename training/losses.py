@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from lighting import Batch
-from models.builtin.network import Depths
 from models.builtin.sheets import CAMERA
+from network import Depths
 
 STEP = 0.12
 """A difference between neighbours above which the true depth jumps: no slope is asked for across it."""

@@ -30,7 +30,8 @@ import data
 import validate
 from losses import loss
 from models.builtin import weights
-from models.builtin.network import DepthNetwork, NetworkConfig
+from models.builtin.network import NetworkConfig
+from network import DepthNetwork, from_files
 
 _AVERAGED = 4
 """Steps between two updates of the averaged weights, which are the ones that ship."""
@@ -236,7 +237,7 @@ def beginning(
         same_size(args.size, saved["settings"]["size"], f"the checkpoint in {args.run}")
     elif args.start:
         try:
-            shipped = weights.load(args.start).network
+            shipped, _ = from_files(args.start)
         except weights.WeightsError as error:
             raise SystemExit(f"--start: {error}") from error
         same_size(args.size, shipped.config.size, f"the weights in {args.start}")

@@ -32,9 +32,9 @@ import raster
 import stream
 from lighting import Batch, lit
 from losses import apart, errors, inflated_errors, loss
-from models.builtin import weights
-from models.builtin.network import DepthNetwork, Depths, NetworkConfig
+from models.builtin.network import NetworkConfig
 from models.builtin.sheets import CAMERA
+from network import DepthNetwork, Depths, from_files
 from train import before, note, rate, seeds, sizes, text
 
 _AVERAGED = 4
@@ -359,7 +359,7 @@ def beginning(
         return network, average, optimizer, saved["state"], saved["settings"].get("before"), config
     if args.start:
         # Layers that those weights are too old for start as ones that do nothing.
-        network.load_state_dict(weights.load(args.start).network.state_dict(), strict=False)
+        network.load_state_dict(from_files(args.start)[0].state_dict(), strict=False)
         origin = before(args.start)
     average.load_state_dict(network.state_dict())
     return network, average, optimizer, state, origin, config

@@ -85,7 +85,7 @@ def test_a_file_has_one_job_and_can_be_read_in_one_sitting(path):
 
 
 def test_nothing_below_the_web_knows_flask():
-    rooms = ("work", "store", "models", "picture", "mesh", "cache", "cache_manager", "cache_decorator", "errors")
+    rooms = ("work", "store", "models", "picture", "mesh", "nn", "cache", "cache_manager", "cache_decorator", "errors")
     for path in FILES:
         if room(path) in rooms:
             assert not re.search(r"^\s*(from|import) (flask|werkzeug)", path.read_text(encoding="utf-8"), re.MULTILINE)

@@ -7,20 +7,17 @@ zero at the rim the way the inflation goes to zero: like a root, without a step.
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.builtin.inflation import Field, inflate
+from models.builtin.network import PATCH
 from models.builtin.texture import spread
+from nn import Array, one_thread
 
 if TYPE_CHECKING:
-    import torch
-
     from models.builtin.silhouette import View
     from models.builtin.weights import Weights
 
@@ -49,9 +46,6 @@ _HUES, _SHADES = 20, (0.03, 0.6)
 """Into how many steps each part of a hue is sorted, and between which standard deviations of the logarithm of its
 brightness a hue is lit differently in different places: less is one colour, more is black on white."""
 
-_SETTING = threading.Lock()
-"""Held while torch's number of threads, which the whole process shares, is another."""
-
 
 def learned(weights: Weights, window: View, height: Field) -> tuple[Field, Field]:
     """(N,N) front and back on the grid of the inflated `height` (N,N)."""
@@ -64,14 +58,12 @@ def learned(weights: Weights, window: View, height: Field) -> tuple[Field, Field
 def upright(weights: Weights, window: View) -> Field | None:
     """(3,) a unit vector: which way is up for the object, in x to the right, y up, z towards the viewer; None from a
     network that cannot tell. To stand a mesh up, turn this to (0, 1, 0)."""
-    import torch
-
     _, colours, cover, small = _shown(weights, window)
-    with _one_thread(), torch.inference_mode():
+    with one_thread():
         found = weights.network(*_both(colours, cover, small)).up
     if found is None:
         return None
-    up = np.asarray(found.numpy(), dtype=np.float64)
+    up = found.astype(np.float64)
     mean = up[0] + up[1] * (-1, 1, 1)  # that of the mirror image, mirrored
     return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-6))
 
@@ -90,15 +82,13 @@ def _shown(weights: Weights, window: View) -> tuple[NDArray[np.uint8], Field, Fi
     return picture, colours, layers[..., 1], layers[..., 0]
 
 
-def _both(rgb: Field, cover: Field, height: Field) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The picture and its mirror image, (2,3,S,S), (2,S,S) and (2,S,S), as the network takes them."""
-    import torch
+def _both(rgb: Field, cover: Field, height: Field) -> tuple[Array, Array, Array]:
+    """The picture and its mirror image, (2,S,S,3), (2,S,S) and (2,S,S), as the network takes them."""
 
-    def both(array: NDArray[np.generic]) -> torch.Tensor:
-        one = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-        return torch.stack([one, one.flip(-1)])
+    def both(array: Field) -> Array:
+        return np.stack([array, array[:, ::-1]]).astype(np.float32)
 
-    return both(rgb.transpose(2, 0, 1) / 255), both(cover), both(height)
+    return both(rgb / 255), both(cover), both(height)
 
 
 def _enlarged(small: Field, cover: Field, middle: Field, added: Field, height: Field) -> tuple[Field, Field]:
@@ -135,28 +125,11 @@ def _predicted(weights: Weights, rgb: Field, cover: Field, height: Field) -> tup
     The mean of what it says of the picture and of its mirror image: two guesses are better than one, and a mirrored
     picture gets the mirrored shape.
     """
-    import torch
-
-    with _one_thread(), torch.inference_mode():
+    with one_thread():
         found = weights.network(*_both(rgb, cover, height))
-        layers = [(layer[0] + layer[1].flip(-1)) / 2 for layer in (found.front, found.back)]
-    front, back = (np.asarray(layer.numpy(), dtype=np.float64) for layer in layers)
+    front, back = ((layer[0] + layer[1, :, ::-1]).astype(np.float64) / 2 for layer in (found.front, found.back))
     doubt = 1 / (1 + np.exp(-float(found.doubt.mean())))
     return (front + back) / 2, (front - back) / 2, 1 - _ramp(doubt, *_DOUBT)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """The work is too small to share, and its sums must not depend on how many threads there are."""
-    import torch
-
-    with _SETTING:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
 
 
 def _ramp(value: float, low: float, high: float) -> float:
@@ -187,8 +160,6 @@ def _evenness(rgba: NDArray[np.uint8]) -> float:
 def _smoothed(layer: Field, weight: Field) -> Field:
     """Without the weave of the network's patches, which are as wide as the filter."""
     import cv2
-
-    from models.builtin.network import PATCH
 
     kernel, weight = (PATCH, PATCH), weight + 1e-6
     return np.asarray(cv2.blur(layer * weight, kernel) / cv2.blur(weight, kernel), dtype=np.float64)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from models.builtin.weights import Weights
 
 log = logging.getLogger(__name__)
-_ALGORITHM = 7
+_ALGORITHM = 8
 """Counts the changes that give another mesh with the same weights."""
 _SHARE_AT, _COARSEST = 256, 24
 
@@ -57,7 +57,7 @@ class BuiltinModel(Model):
     id = "builtin"
     licence = "built in, MIT"
     reads = frozenset({"image", "quality"})
-    memory_mb = 600
+    memory_mb = 350
     thread_safe = True
     _folder: Path = FOLDER
     """Of the weights; another one only in tests."""

@@ -1,7 +1,8 @@
 """The network that corrects the inflated depth: picture, mask and inflation in, two depth layers out.
 
-A U-Net (Ronneberger et al., 2015). Its last layers start at zero, so that an untrained one returns the inflation, and
-training can only add to it. Sizes: B pictures of S × S pixels, S a multiple of 24; C channels.
+A U-Net (Ronneberger et al., 2015) with a transformer beside it. This is its forward pass in numpy, so that the built-in
+model needs no PyTorch; `training/network.py` is the same network for training, whose names the tensors have. Sizes: B
+pictures of S × S pixels, S a multiple of 24; C channels, last in every array.
 """
 
 from __future__ import annotations
@@ -9,17 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  (its usual name)
+import numpy as np
+
+import nn
+from nn import Array, Tensors
 
 PATCH = 3
 """Pixels along each side of what the first layer takes as one place: depth is smooth, and this is four times cheaper
 than places of one pixel with the same number of channels."""
 
+GROUPS, HEADS, HEAD = 8, 4, 64
+"""Of each norm, of each attention of the U-Net, and channels of each head in the trunk."""
 
-_HEADS = 4
-"""Of each attention."""
+TRUNK_AT = 1
+"""The level that the trunk works on: S/6."""
+
+BEND, THINNEST = 5.0, 0.005
+"""How sharply a thickness that would be negative turns to zero, and what counts as no thickness."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,185 +51,167 @@ class NetworkConfig:
 class Depths:
     """What the network sees."""
 
-    front: Tensor
+    front: Array
     """(B,S,S) z of the side towards the viewer, in units of half the window's side; not meant to be read outside."""
-    back: Tensor
+    back: Array
     """(B,S,S) z of the far side, less than `front`."""
-    doubt: Tensor
+    doubt: Array
     """(B,) the logit of the inflation being the better guess."""
-    up: Tensor | None = None
+    up: Array | None = None
     """(B,3) a unit vector: which way is up for the object, in x to the right, y up, z towards the viewer; only with a
     trunk."""
 
 
-class Block(nn.Module):
+class Block:
     """Two convolutions beside a path that lets everything through."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(8, width)
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        for start in self.second.parameters():
-            nn.init.zeros_(start)
+    def __init__(self, tensors: Tensors, width: int) -> None:
+        self.norm = tensors.norm("norm", width)
+        self.first = tensors.convolution("first", width, width, 3)
+        self.second = tensors.convolution("second", width, width, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B,C,H,W) → the same."""
-        out: Tensor = x + self.second(F.silu(self.first(self.norm(x))))
-        return out
+    def __call__(self, x: Array) -> Array:
+        """(B,H,W,C) → the same."""
+        inner = nn.silu(nn.conv2d(nn.group_norm(x, *self.norm, GROUPS), *self.first))
+        return x + nn.conv2d(inner, *self.second)
 
 
-class Attention(nn.Module):
+class Attention:
     """Every place looks at every other, so that what belongs together gets one depth."""
 
-    def __init__(self, width: int, places: int) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(8, width)
-        self.place = nn.Parameter(torch.randn(1, width, places, places) * 0.02)
-        self.qkv = nn.Conv2d(width, 3 * width, 1)
-        self.out = nn.Conv2d(width, width, 1)
-        for start in self.out.parameters():
-            nn.init.zeros_(start)
+    def __init__(self, tensors: Tensors, width: int, places: int) -> None:
+        self.norm = tensors.norm("norm", width)
+        self.place = np.ascontiguousarray(tensors.take("place", 1, width, places, places).transpose(0, 2, 3, 1))
+        self.qkv = tensors.convolution("qkv", width, 3 * width, 1)
+        self.out = tensors.convolution("out", width, width, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B,C,H,W) → the same."""
-        b, c, h, w = x.shape
-        qkv = self.qkv(self.norm(x) + self.place).reshape(b, 3, _HEADS, c // _HEADS, h * w)
-        q, k, v = qkv.transpose(3, 4).unbind(1)  # each (B, heads, HW, C/heads)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(b, c, h, w)
-        out: Tensor = x + self.out(mixed)
-        return out
+    def __call__(self, x: Array) -> Array:
+        """(B,H,W,C) → the same."""
+        b, h, w, c = x.shape
+        qkv = nn.conv2d(nn.group_norm(x, *self.norm, GROUPS) + self.place, *self.qkv)
+        mixed = nn.attention(qkv.reshape(b, h * w, 3 * c), HEADS)
+        return x + nn.conv2d(mixed.reshape(b, h, w, c), *self.out)
 
 
-class Trunk(nn.Module):
-    """A transformer (Vaswani et al., 2017) over the places of one level: what the whole object is and how it stands.
+class Trunk:
+    """A transformer (Vaswani et al., 2017) over the places of one level: what the whole object is and how it stands."""
 
-    What it adds to its level and to the tilt starts at zero, so that it can be put into a network that is trained.
-    """
+    def __init__(self, tensors: Tensors, width: int, inner: int, places: int, blocks: int) -> None:
+        self.norm = tensors.norm("norm", width)
+        self.enter = tensors.linear("enter", width, inner)
+        self.place = tensors.take("place", 1, places * places, inner)
+        self.blocks = [TrunkBlock(tensors.under(f"blocks.{number}"), inner) for number in range(blocks)]
+        self.end = tensors.norm("end", inner)
+        self.leave = tensors.linear("leave", inner, width)
+        self.whole = tensors.linear("whole", inner, 6)
+        self.up = tensors.linear("up.0", inner, 128), tensors.linear("up.2", 128, 3)
 
-    def __init__(self, width: int, inner: int, places: int, blocks: int) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(8, width)
-        self.enter = nn.Linear(width, inner)
-        self.place = nn.Parameter(torch.randn(1, places * places, inner) * 0.02)
-        self.blocks = nn.ModuleList(TrunkBlock(inner) for _ in range(blocks))
-        self.end = nn.LayerNorm(inner)
-        self.leave = nn.Linear(inner, width)
-        self.whole = nn.Linear(inner, 6)
-        self.up = nn.Sequential(nn.Linear(inner, 128), nn.SiLU(), nn.Linear(128, 3))
-        for last in (*self.leave.parameters(), *self.whole.parameters()):
-            nn.init.zeros_(last)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B,C,H,W) → the same, (B,6) for the tilt, (B,3) the direction that is up."""
-        b, c, h, w = x.shape
-        tokens = self.enter(self.norm(x).flatten(2).transpose(1, 2)) + self.place  # (B,HW,C')
+    def __call__(self, x: Array) -> tuple[Array, Array, Array]:
+        """(B,H,W,C) → the same, (B,6) for the tilt, (B,3) the direction that is up."""
+        b, _, _, c = x.shape
+        tokens = nn.linear(nn.group_norm(x, *self.norm, GROUPS).reshape(b, -1, c), *self.enter) + self.place
         for block in self.blocks:
             tokens = block(tokens)
-        tokens = self.end(tokens)
-        mean = tokens.mean(1)
-        added = self.leave(tokens).transpose(1, 2).reshape(b, c, h, w)
-        return x + added, self.whole(mean), self.up(mean)
+        tokens = nn.layer_norm(tokens, *self.end)
+        mean: Array = tokens.mean(1)
+        up = nn.linear(nn.silu(nn.linear(mean, *self.up[0])), *self.up[1])
+        return x + nn.linear(tokens, *self.leave).reshape(x.shape), nn.linear(mean, *self.whole), up
 
 
-class TrunkBlock(nn.Module):
+class TrunkBlock:
     """Attention between all places, then two layers for each."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.heads = width // 64
-        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        for layer in (self.qkv, self.out, self.wide, self.narrow):
-            nn.init.trunc_normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
+    def __init__(self, tensors: Tensors, width: int) -> None:
+        self.heads = width // HEAD
+        self.first, self.second = tensors.norm("first", width), tensors.norm("second", width)
+        self.qkv, self.out = tensors.linear("qkv", width, 3 * width), tensors.linear("out", width, width)
+        self.wide, self.narrow = tensors.linear("wide", width, 4 * width), tensors.linear("narrow", 4 * width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Array) -> Array:
         """(B,N,C) → the same."""
-        b, n, c = x.shape
-        q, k, v = self.qkv(self.first(x)).reshape(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
-        out: Tensor = x + self.narrow(F.gelu(self.wide(self.second(x))))
-        return out
+        x = x + nn.linear(nn.attention(nn.linear(nn.layer_norm(x, *self.first), *self.qkv), self.heads), *self.out)
+        return x + nn.linear(nn.gelu(nn.linear(nn.layer_norm(x, *self.second), *self.wide)), *self.narrow)
 
 
-_TRUNK_AT = 1
-"""The level that the trunk works on: S/6."""
-
-
-class DepthNetwork(nn.Module):
+class DepthNetwork:
     """Corrects the inflation."""
 
-    def __init__(self, config: NetworkConfig | None = None) -> None:
-        super().__init__()
-        self.config = config = config or NetworkConfig()
-        widths, levels = config.widths, list(zip(config.widths, config.blocks, strict=True))
+    def __init__(self, config: NetworkConfig, tensors: dict[str, Array]) -> None:
+        """Of float32 tensors by the names that they have in training, which it takes out of the dictionary; ValueError
+        when they are not all that a network of these sizes has."""
+        self.config = config
+        widths, every = config.widths, Tensors(tensors)
 
-        def level(number: int) -> nn.Sequential:
-            width, blocks = levels[number]
-            layers: list[nn.Module] = [Block(width) for _ in range(blocks)]
+        def level(name: str, number: int) -> list[Block | Attention]:
+            mine, width, blocks = every.under(f"{name}.{number}"), widths[number], config.blocks[number]
+            layers: list[Block | Attention] = [Block(mine.under(str(i)), width) for i in range(blocks)]
             if number in config.attention:
-                layers.append(Attention(width, config.size // (PATCH << number)))
-            return nn.Sequential(*layers)
+                layers.append(Attention(mine.under(str(blocks)), width, config.size // (PATCH << number)))
+            return layers
 
-        self.stem = nn.Conv2d(PATCH**2 * 7, widths[0], 3, padding=1)
-        self.down = nn.ModuleList(level(number) for number in range(len(levels)))
-        self.pool = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
-        self.trunk = (
-            Trunk(widths[_TRUNK_AT], config.trunk_width, config.size // (PATCH << _TRUNK_AT), config.trunk)
-            if config.trunk
-            else None
-        )
+        self.stem = every.convolution("stem", PATCH**2 * 7, widths[0], 3)
+        self.down = [level("down", number) for number in range(len(widths))]
+        self.pool = [every.convolution(f"pool.{i}", a, b, 2) for i, (a, b) in enumerate(pairwise(widths))]
+        self.trunk = None
+        if config.trunk:
+            places = config.size // (PATCH << TRUNK_AT)
+            self.trunk = Trunk(every.under("trunk"), widths[TRUNK_AT], config.trunk_width, places, config.trunk)
         coarsest = config.size // (PATCH << len(widths) - 1)
-        self.middle = nn.Sequential(Attention(widths[-1], coarsest), Block(widths[-1]))
-        self.lift = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
-        self.join = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in widths[:-1])
-        self.up = nn.ModuleList(level(number) for number in range(len(levels) - 1))
-        self.norm = nn.GroupNorm(8, widths[0])
-        self.local = nn.Conv2d(widths[0], 2 * PATCH**2, 3, padding=1)
-        self.whole = nn.Sequential(
-            nn.LayerNorm(2 * widths[-1]), nn.Linear(2 * widths[-1], 128), nn.SiLU(), nn.Linear(128, 6)
+        self.middle = (
+            Attention(every.under("middle.0"), widths[-1], coarsest),
+            Block(every.under("middle.1"), widths[-1]),
         )
-        for last in (*self.local.parameters(), *self.whole[3].parameters()):
-            nn.init.zeros_(last)
+        self.lift = [every.convolution(f"lift.{i}", b, a, 1) for i, (a, b) in enumerate(pairwise(widths))]
+        self.join = [every.convolution(f"join.{i}", 2 * a, a, 1) for i, a in enumerate(widths[:-1])]
+        self.up = [level("up", number) for number in range(len(widths) - 1)]
+        self.norm = every.norm("norm", widths[0])
+        self.local = every.convolution("local", widths[0], 2 * PATCH**2, 3)
+        whole, pooled = every.under("whole"), 2 * widths[-1]
+        self.whole = whole.norm("0", pooled), whole.linear("1", pooled, 128), whole.linear("3", 128, 6)
+        every.nothing_left()
 
-    def forward(self, picture: Tensor, mask: Tensor, height: Tensor) -> Depths:
-        """(B,3,S,S) sRGB in 0..1, (B,S,S) covered share of each pixel, (B,S,S) half thickness of the inflation."""
-        b, size, _ = mask.shape
-        axis = (torch.arange(size, device=mask.device, dtype=mask.dtype) + 0.5) * (2 / size) - 1
-        x, y = axis.expand(b, size, size), -axis[:, None].expand(b, size, size)
-        seen = (picture - 0.5) * mask[:, None]  # nothing of the background
-        image = torch.cat([seen, torch.stack([mask, 2 * height, x, y], 1)], 1)  # (B,7,S,S)
-        feature = self.stem(F.pixel_unshuffle(image, PATCH))  # (B,C0,S/3,S/3)
+    def __call__(self, picture: Array, mask: Array, height: Array) -> Depths:
+        """(B,S,S,3) sRGB in 0..1, (B,S,S) covered share of each pixel, (B,S,S) half thickness of the inflation."""
+        size = mask.shape[1]
+        axis = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / size) - np.float32(1)
+        x, y = (np.broadcast_to(each, mask.shape) for each in (axis, -axis[:, None]))
+        seen = (picture - np.float32(0.5)) * mask[..., None]  # nothing of the background
+        image = np.concatenate([seen, np.stack([mask, 2 * height, x, y], -1)], -1)  # (B,S,S,7)
+        feature = nn.conv2d(nn.unshuffle(image, PATCH), *self.stem)  # (B,S/3,S/3,C0)
 
-        kept, more, up = [], None, None
-        for level, blocks in enumerate(self.down):
-            feature = blocks(self.pool[level - 1](feature) if level else feature)  # (B,Ci,S/(3·2^i),S/(3·2^i))
-            if self.trunk is not None and level == _TRUNK_AT:
+        kept, more, up = list[Array](), None, None
+        for number, layers in enumerate(self.down):
+            if number:
+                feature = nn.conv2d(feature, *self.pool[number - 1], stride=2)  # (B,S/(3·2^i),S/(3·2^i),Ci)
+            for layer in layers:
+                feature = layer(feature)
+            if self.trunk is not None and number == TRUNK_AT:
                 feature, more, up = self.trunk(feature)
             kept.append(feature)
-        feature = self.middle(feature)
-        pooled = torch.cat([feature.mean((2, 3)), feature.amax((2, 3))], 1)  # (B,2·C3)
-        whole = self.whole(pooled).to(mask.dtype)[..., None, None]  # (B,6,1,1)
+        for layer in self.middle:
+            feature = layer(feature)
+        pooled = np.concatenate([feature.mean((1, 2)), feature.max((1, 2))], 1)  # (B,2·C3)
+        norm, first, last = self.whole
+        whole = nn.linear(nn.silu(nn.linear(nn.layer_norm(pooled, *norm), *first)), *last)  # (B,6)
         if more is not None and up is not None:
-            whole, up = whole + more.to(mask.dtype)[..., None, None], F.normalize(up.to(mask.dtype), dim=1)
-        for level in range(len(self.up) - 1, -1, -1):
-            raised = F.interpolate(self.lift[level](feature), scale_factor=2.0, mode="nearest")
-            feature = self.up[level](self.join[level](torch.cat([raised, kept[level]], 1)))
-        local = F.pixel_shuffle(self.local(F.silu(self.norm(feature))), PATCH).to(mask.dtype)  # (B,2,S,S)
+            whole, up = whole + more, up / np.maximum(np.linalg.norm(up, axis=1, keepdims=True), np.float32(1e-12))
+        for number in range(len(self.up) - 1, -1, -1):
+            raised = nn.doubled(nn.conv2d(feature, *self.lift[number]))
+            feature = nn.conv2d(np.concatenate([raised, kept[number]], -1), *self.join[number])
+            for layer in self.up[number]:
+                feature = layer(feature)
+        inner = nn.silu(nn.group_norm(feature, *self.norm, GROUPS))
+        local = nn.shuffle(nn.conv2d(inner, *self.local), PATCH)  # (B,S,S,2)
 
-        tilt = whole[:, 0] * x + whole[:, 1] * y + whole[:, 2]
-        middle = local[:, 0] + tilt
-        half = thicker(height, local[:, 1] + whole[:, 3] + whole[:, 4] * height)
-        return Depths(middle + half, middle - half, whole[:, 5, 0, 0], up)
+        across, along, level, thicker_all, thicker_there, doubt = whole.T[..., None, None]  # each (B,1,1)
+        middle = local[..., 0] + (across * x + along * y + level)
+        half = thicker(height, local[..., 1] + thicker_all + thicker_there * height)
+        return Depths(middle + half, middle - half, doubt[:, 0, 0], up)
 
 
-_BEND = 5.0
-"""How sharply a thickness that would be negative turns to zero."""
-
-
-def thicker(height: Tensor, by: Tensor) -> Tensor:
+def thicker(height: Array, by: Array) -> Array:
     """The half thickness plus a correction, kept above 0: a softplus that leaves `height` alone where `by` is 0."""
-    bent = height.clamp(min=0.005) * _BEND
-    return F.softplus(bent + torch.log(-torch.expm1(-bent)) + _BEND * by) / _BEND
+    bend = np.float32(BEND)
+    bent = np.maximum(height, np.float32(THINNEST)) * bend
+    bent += np.log(-np.expm1(-bent)) + bend * by
+    return np.asarray(np.logaddexp(np.float32(0), bent) / bend, dtype=np.float32)

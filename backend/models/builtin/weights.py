@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-    from models.builtin.network import DepthNetwork
+from nn import one_thread
+
+if TYPE_CHECKING:
+    from models.builtin.network import DepthNetwork, NetworkConfig
 
 FOLDER = Path(__file__).parent
 WEIGHTS, MANIFEST = "depth.safetensors", "depth.json"
@@ -38,8 +41,31 @@ class Weights:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What the files hold: the sizes of the network, its tensors in float32, the SHA-256 of the file of these."""
+
+    config: NetworkConfig
+    tensors: dict[str, NDArray[np.float32]]
+    sha256: str
+
+
 def load(folder: Path = FOLDER) -> Weights:
     """Read, check and assemble; WeightsError when anything is missing or not as the manifest says."""
+    found = read(folder)
+    try:
+        from models.builtin.network import DepthNetwork
+
+        network = DepthNetwork(found.config, found.tensors)
+        if not _sane(network):
+            raise ValueError("not finite")
+    except Exception as error:  # whatever a manifest may hold: the server has to start
+        raise _unfit(error) from error
+    return Weights(network, found.sha256)
+
+
+def read(folder: Path = FOLDER) -> Read:
+    """The files' content, checked against each other but not against the network; WeightsError as in `load`."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         data = (folder / WEIGHTS).read_bytes()
@@ -52,57 +78,51 @@ def load(folder: Path = FOLDER) -> Weights:
     if sha256 != expected:
         raise WeightsError(f"{WEIGHTS} is damaged: its SHA-256 is not the one in {MANIFEST}")
     try:
-        import safetensors.torch
+        import safetensors.numpy
 
-        from models.builtin.network import DepthNetwork, NetworkConfig
+        from models.builtin.network import NetworkConfig
     except ImportError as error:
         raise WeightsError(f"{error.name} is not installed") from error
     try:
         sizes: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
-        network = DepthNetwork(NetworkConfig(**sizes))
-        network.load_state_dict(unpacked(safetensors.torch.load(data)))
-        network = network.eval().requires_grad_(False)
-        if not _sane(network):
-            raise ValueError("not finite")
-    except Exception as error:  # whatever a manifest may hold: the server has to start
-        raise WeightsError(f"{WEIGHTS} does not fit the network of this version: {type(error).__name__}") from error
-    return Weights(network, sha256)
+        return Read(NetworkConfig(**sizes), unpacked(safetensors.numpy.load(data)), sha256)
+    except Exception as error:
+        raise _unfit(error) from error
 
 
-def unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _unfit(error: Exception) -> WeightsError:
+    return WeightsError(f"{WEIGHTS} does not fit the network of this version: {type(error).__name__}")
+
+
+def unpacked(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
     """In float32, without the scales; ValueError when one is missing or is none."""
-    import torch
-
-    found: dict[str, Tensor] = {}
+    found: dict[str, NDArray[np.float32]] = {}
     left = dict(tensors)
     for name, tensor in tensors.items():
-        if tensor.dtype == torch.int8:
+        if tensor.dtype == np.int8:
             scale = left.pop(name + SCALE, None)
             if scale is None or not _scales(scale, tensor):
                 raise ValueError(f"no scale for {name}")
-            found[name] = left.pop(name) * scale.reshape(-1, *[1] * (tensor.dim() - 1))
+            found[name] = left.pop(name) * scale.reshape(-1, *[1] * (tensor.ndim - 1))
     for name, tensor in left.items():
-        if not tensor.is_floating_point():
+        if not np.issubdtype(tensor.dtype, np.floating):
             raise ValueError(f"{name} is {tensor.dtype}")
-        found[name] = tensor.to(torch.float32)
+        found[name] = tensor.astype(np.float32)
     return found
 
 
-def _scales(scale: Tensor, tensor: Tensor) -> bool:
+def _scales(scale: NDArray[Any], tensor: NDArray[Any]) -> bool:
     """Whether it is a positive float32 for each output channel of the tensor."""
-    import torch
-
-    fits = scale.dtype == torch.float32 and scale.shape == tensor.shape[:1]
-    return fits and bool((scale.isfinite() & (scale > 0)).all())
+    fits = scale.dtype == np.float32 and tensor.ndim > 0 and scale.shape == tensor.shape[:1]
+    return fits and bool((np.isfinite(scale) & (scale > 0)).all())
 
 
 def _sane(network: DepthNetwork) -> bool:
     """Whether what it says of a grey disc are depths that a disc may have, and a doubt that is a number."""
-    import torch
-
-    axis = torch.linspace(-1, 1, network.config.size)
-    height = (0.7 - axis**2 - axis[:, None] ** 2).clamp(min=0).sqrt()[None]
-    mask = (height > 0).float()
-    found = network(mask.expand(3, -1, -1)[None] / 2, mask, height)
-    inside = [layer[mask > 0].abs() for layer in (found.front, found.back)]
-    return bool(all((depth < _DEEPEST).all() for depth in inside) and found.doubt.isfinite().all())
+    axis = np.linspace(-1, 1, network.config.size, dtype=np.float32)
+    height = np.sqrt((np.float32(0.7) - axis**2 - axis[:, None] ** 2).clip(min=0))[None]
+    mask = (height > 0).astype(np.float32)
+    with one_thread(), np.errstate(all="ignore"):
+        found = network(np.repeat(mask[..., None] / 2, 3, -1), mask, height)
+        inside = [np.abs(layer[mask > 0]) for layer in (found.front, found.back)]
+        return bool(all((depth < _DEEPEST).all() for depth in inside) and np.isfinite(found.doubt).all())

@@ -3,25 +3,34 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
-import safetensors.torch
-import torch
 from figures import assert_sound, cut_out, disc, drawn, made, mug, random_alpha, ring, two_parts
 from PIL import Image
 from scipy.spatial import cKDTree
 
 import main
 from models.builtin import weights
-from models.builtin.depth import _stepped, upright
+from models.builtin.depth import _both, _shown, _stepped, upright
 from models.builtin.model import BuiltinModel
-from models.builtin.network import DepthNetwork, NetworkConfig, thicker
+from models.builtin.network import DepthNetwork as InNumpy
+from models.builtin.network import Depths, NetworkConfig
 from models.builtin.silhouette import view
-from settings import load_settings
+from settings import ROOT, load_settings
+
+pytest.importorskip("torch", reason="the networks of these tests are made as in training")
+sys.path.insert(0, str(ROOT / "training"))
+
+import safetensors.torch
+import torch
+
+from network import DepthNetwork, from_files, thicker
 
 SMALL = NetworkConfig(size=48, widths=(16, 16, 24, 32), blocks=(1, 1, 1, 1))
 
@@ -84,6 +93,23 @@ def bare(tmp_path_factory):
 def line(width):
     """The alpha of a slanting line, so many pixels wide."""
     return cv2.line(np.zeros((512, 512), np.uint8), (50, 100), (460, 350), 255, width, cv2.LINE_AA)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Torch's own are slow where other work waits for the cores, too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def in_torch():
+    """The shipped weights in the network of training."""
+    network, sha256 = from_files(weights.FOLDER)
+    assert sha256 == weights.load().sha256
+    return InTorch(network)
 
 
 @pytest.fixture
@@ -165,6 +191,122 @@ class TestNetwork:
             optimizer.step()
             losses.append(loss.item())
         assert losses[-1] < losses[0] / 2
+
+
+def shaded(rgba):
+    """Lit from the upper left, as a round thing: a picture that the network trusts itself with."""
+    y, x = np.mgrid[-1 : 1 : 1j * len(rgba), -1 : 1 : 1j * rgba.shape[1]]
+    light = 0.15 + 0.85 * np.exp(-2 * ((x + 0.3) ** 2 + (y + 0.3) ** 2))
+    return np.dstack([(rgba[..., :3] * light[..., None]).astype(np.uint8), rgba[..., 3]])
+
+
+class InTorch:
+    """The network of training, with the arrays of the one that runs it in numpy."""
+
+    def __init__(self, network):
+        self.network, self.config = network.eval(), network.config
+
+    @torch.no_grad()
+    def __call__(self, picture, mask, height):
+        picture = np.ascontiguousarray(picture.transpose(0, 3, 1, 2))
+        found = self.network(*map(torch.from_numpy, (picture, mask, height)))
+        return Depths(*(part if part is None else part.numpy() for part in layers(found)))
+
+
+def layers(found):
+    return found.front, found.back, found.doubt, found.up
+
+
+def in_numpy(network):
+    tensors = {name: tensor.numpy().copy() for name, tensor in network.state_dict().items()}
+    return InNumpy(network.config, tensors)
+
+
+class TestForwardPass:
+    """In numpy it is what it was in training."""
+
+    def assert_same(self, one, two, off=1e-4):
+        for mine, theirs in zip(layers(one), layers(two), strict=True):
+            assert (mine is None) == (theirs is None)
+            if mine is not None:
+                assert mine.dtype == np.float32
+                assert mine.shape == theirs.shape
+                assert np.isfinite(mine).all()
+                assert np.abs(mine - theirs).max() < off
+
+    @pytest.mark.parametrize(
+        "config",
+        [
+            SMALL,
+            replace(SMALL, size=72, attention=()),
+            replace(SMALL, size=24, attention=(0, 1, 2, 3)),
+            replace(SMALL, widths=(8, 16), blocks=(2, 1), trunk=2, trunk_width=128),
+            replace(SMALL, size=96, blocks=(0, 1, 2, 3), trunk=1, trunk_width=64),
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_of_any_sizes(self, config, count, rng):
+        torch.manual_seed(2)
+        network = DepthNetwork(config)
+        with torch.no_grad():
+            for parameter in network.parameters():  # those that start at zero, too
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+        size = config.size
+        mask = rng.random((count, size, size), dtype=np.float32).round(1)
+        seen = rng.random((count, size, size, 3), dtype=np.float32), mask, rng.random(mask.shape, np.float32) * mask
+        found = in_numpy(network)(*seen)
+        self.assert_same(found, InTorch(network)(*seen))
+        assert np.ptp(found.front) > 0.1
+
+    ALPHAS = (
+        drawn(disc),
+        drawn(mug, 200),
+        drawn(ring, 96),
+        drawn(two_parts),
+        line(3),
+        line(12),
+        *map(random_alpha, ("noise", "holes", "gradient")),
+    )
+
+    @pytest.mark.parametrize("number", range(len(ALPHAS)))
+    def test_of_the_shipped_weights(self, shipped, in_torch, number):
+        alpha = self.ALPHAS[number]
+        rgba = cut_out(alpha)
+        rgba[..., :3] = np.random.default_rng(number).integers(0, 256, (*alpha.shape, 3)) // 2 + rgba[..., :3] // 2
+        _, *seen = _shown(shipped._weights, view(rgba))
+        found = shipped._weights.network(*_both(*seen))
+        self.assert_same(found, in_torch(*_both(*seen)))
+
+    @pytest.mark.parametrize("quality", [2, 7])
+    @pytest.mark.parametrize("draw_on", [disc, ring])
+    def test_the_meshes_are_those_of_torch(self, shipped, in_torch, bare, draw_on, quality):
+        rgba = shaded(cut_out(drawn(draw_on)))
+        found, inflated = (made(model, rgba, quality) for model in (shipped, bare))
+        shipped._weights = weights.Weights(in_torch, "")
+        expected = made(shipped, rgba, quality)
+        size = np.ptp(expected.vertices, axis=0).max()
+        assert np.array_equal(found.faces, expected.faces)
+        assert np.abs(found.vertices - expected.vertices).max() < 1e-4 * size
+        assert np.abs(found.vertices - inflated.vertices).max() > 0.03 * size, "the network has no say here"
+
+    def test_a_server_that_makes_a_shape_has_no_torch(self, tmp_path):
+        Image.fromarray(cut_out(drawn(mug, 128))).save(tmp_path / "mug.png")
+        code = f"""
+import sys, main, settings
+server = main.OrfeasUnifiedServer(settings.load_settings({{"DATA_DIR": {str(tmp_path / "data")!r}}}))
+server.load_model()
+client = server.app.test_client()
+with open({str(tmp_path / "mug.png")!r}, "rb") as picture:
+    job = client.post("/api/generate-3d", data={{"image": (picture, "mug.png"), "quality": "2"}}).json
+while job["status"] not in ("completed", "failed"):
+    job = client.get(f"/api/job-status/{{job['job_id']}}?wait=10").json
+print(job["status"], job["model_note"], server.shelf.default, "torch" in sys.modules)
+server.close()
+"""
+        run = [sys.executable, "-c", code]
+        found = subprocess.run(run, cwd=ROOT / "backend", capture_output=True, text=True, timeout=120)
+        assert found.stdout == "completed None builtin False\n", found.stderr
 
 
 class TestSoundness:
@@ -289,9 +431,10 @@ class TestRounded:
         tensors = rounded(network)
         loaded = weights.load(write_weights(tmp_path, network, tensors)).network
         scale = tensors["stem.weight.scale"][:, None, None, None]
-        assert loaded.stem.weight.dtype == torch.float32
-        assert torch.equal(loaded.stem.weight, tensors["stem.weight"].float() * scale)
-        assert torch.equal(loaded.stem.bias, network.stem.bias.half().float())
+        weight, bias = loaded.stem
+        assert weight.dtype == bias.dtype == np.float32
+        assert np.array_equal(weight, (tensors["stem.weight"].float() * scale).permute(0, 2, 3, 1))
+        assert np.array_equal(bias, network.stem.bias.half().float().detach())
 
     @pytest.mark.parametrize(
         "change",

@@ -224,3 +224,88 @@ def shuffle(x: Array, side: int) -> Array:
 def doubled(x: Array) -> Array:
     """(B,H,W,C) → (B,2H,2W,C), each place four times."""
     return x.repeat(2, 1).repeat(2, 2)
+
+
+class ResidualBlock:
+    """Two convolutions beside a path that lets everything through."""
+
+    def __init__(self, tensors: Tensors, width: int, groups: int) -> None:
+        self.groups = groups
+        self.norm = tensors.norm("norm", width)
+        self.first = tensors.convolution("first", width, width, 3)
+        self.second = tensors.convolution("second", width, width, 3)
+
+    def __call__(self, x: Array) -> Array:
+        """(B,H,W,C) → the same."""
+        inner = silu(conv2d(group_norm(x, *self.norm, self.groups), *self.first))
+        return x + conv2d(inner, *self.second)
+
+
+class Attention:
+    """Every place looks at every other, so that what belongs together gets one depth."""
+
+    def __init__(self, tensors: Tensors, width: int, places: int, groups: int, heads: int) -> None:
+        self.groups, self.heads = groups, heads
+        self.norm = tensors.norm("norm", width)
+        self.place = np.ascontiguousarray(tensors.take("place", 1, width, places, places).transpose(0, 2, 3, 1))
+        self.qkv = tensors.convolution("qkv", width, 3 * width, 1)
+        self.out = tensors.convolution("out", width, width, 1)
+
+    def __call__(self, x: Array) -> Array:
+        """(B,H,W,C) → the same."""
+        b, h, w, c = x.shape
+        qkv = conv2d(group_norm(x, *self.norm, self.groups) + self.place, *self.qkv)
+        mixed = attention(qkv.reshape(b, h * w, 3 * c), self.heads)
+        return x + conv2d(mixed.reshape(b, h, w, c), *self.out)
+
+
+class TransformerBlock:
+    """Attention between all places, then two layers for each."""
+
+    def __init__(self, tensors: Tensors, width: int, head: int) -> None:
+        """`head`: channels of each head."""
+        self.heads = width // head
+        self.first, self.second = tensors.norm("first", width), tensors.norm("second", width)
+        self.qkv, self.out = tensors.linear("qkv", width, 3 * width), tensors.linear("out", width, width)
+        self.wide, self.narrow = tensors.linear("wide", width, 4 * width), tensors.linear("narrow", 4 * width, width)
+
+    def __call__(self, x: Array) -> Array:
+        """(B,N,C) → the same."""
+        x = x + linear(attention(linear(layer_norm(x, *self.first), *self.qkv), self.heads), *self.out)
+        return x + linear(gelu(linear(layer_norm(x, *self.second), *self.wide)), *self.narrow)
+
+
+class Trunk:
+    """A transformer (Vaswani et al., 2017) over the places of one level: what the whole of a picture is."""
+
+    def __init__(
+        self, tensors: Tensors, width: int, inner: int, places: int, blocks: int, groups: int, head: int
+    ) -> None:
+        self.groups = groups
+        self.norm = tensors.norm("norm", width)
+        self.enter = tensors.linear("enter", width, inner)
+        self.place = tensors.take("place", 1, places * places, inner)
+        self.blocks = [TransformerBlock(tensors.under(f"blocks.{number}"), inner, head) for number in range(blocks)]
+        self.end = tensors.norm("end", inner)
+        self.leave = tensors.linear("leave", inner, width)
+
+    def __call__(self, x: Array) -> tuple[Array, Array]:
+        """(B,H,W,C) → the same, and (B,I) the mean of its inner places."""
+        b, _, _, c = x.shape
+        tokens = linear(group_norm(x, *self.norm, self.groups).reshape(b, -1, c), *self.enter) + self.place
+        for block in self.blocks:
+            tokens = block(tokens)
+        tokens = layer_norm(tokens, *self.end)
+        mean: Array = tokens.mean(1)
+        return x + linear(tokens, *self.leave).reshape(x.shape), mean
+
+
+def softplus_from(value: Array, by: Array, bend: float, least: float) -> Array:
+    """`value` plus a correction, kept above 0: a softplus that leaves `value` alone where `by` is 0.
+
+    `bend`: how sharply what would be negative turns to 0; `least` counts as 0.
+    """
+    sharp = np.float32(bend)
+    bent = np.maximum(value, np.float32(least)) * sharp
+    bent += np.log(-np.expm1(-bent)) + sharp * by
+    return np.asarray(np.logaddexp(np.float32(0), bent) / sharp, dtype=np.float32)

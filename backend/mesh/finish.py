@@ -121,8 +121,10 @@ def _tidied(mesh: Mesh) -> tuple[Mesh, _Surface]:
     for weld in (topology.weld, partial(topology.weld_near, distance=_CELL * longest)):
         first, place = weld(mesh.vertices)
         surface = _Surface(mesh.vertices[first].astype(np.float64), place.take(mesh.faces), mesh.faces)
-        surface = surface.compact(~topology.is_degenerate(surface.faces))
-        if surface.closed:
+        degenerate = topology.is_degenerate(surface.faces)
+        if degenerate.any():
+            surface = surface.compact(~degenerate)
+        if topology.is_closed(surface.faces):
             break
     else:
         if not len(surface.faces):
@@ -192,8 +194,10 @@ def _skin(solid: Any) -> _Surface:
     for _ in range(3):
         first, place = topology.weld(vertices, cell)
         surface = _Surface(vertices[first], place[faces])
-        surface = surface.compact(~topology.is_degenerate(surface.faces))
-        if surface.closed:
+        degenerate = topology.is_degenerate(surface.faces)
+        if degenerate.any():
+            surface = surface.compact(~degenerate)
+        if topology.is_closed(surface.faces):
             break
         shared = np.bincount(place)[place] > 1
         vertices = vertices - shared[:, None] * 4 * cell * topology.vertex_normals(vertices, faces)
@@ -325,4 +329,5 @@ def _on_grid(surface: _Surface, cell: float) -> _Surface:
     steps = np.rint(surface.vertices / cell)
     first, place = topology.weld(steps, 1.0)
     surface = _Surface(steps.take(first, axis=0) * cell, place.take(surface.faces), surface.corners)
-    return surface.compact(~topology.is_degenerate(surface.faces))
+    degenerate = topology.is_degenerate(surface.faces)
+    return surface.compact(~degenerate) if degenerate.any() else surface

@@ -6,6 +6,8 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from errors import BadShapeError, EmptyMeshError
+
 if TYPE_CHECKING:  # imported with the first mesh: a model's class is known before that
     import numpy as np
     from numpy.typing import NDArray
@@ -30,6 +32,19 @@ class Mesh:
     """(H,W,3) sRGB, first row at the top."""
     up: NDArray[np.float32] | None = None
     """(3,) where the object's own up points, of length one, if the model knows; the vertices are not turned to it."""
+
+    def check(self) -> None:
+        """Refuse what no model should return; BadShapeError, EmptyMeshError."""
+        import numpy as np
+
+        vertices, faces = self.vertices, self.faces
+        if vertices.ndim != 2 or faces.ndim != 2 or vertices.shape[1] != 3 or faces.shape[1] != 3:
+            raise BadShapeError("the model returned a mesh whose arrays have the wrong shape")
+        if faces.size and (faces.min() < 0 or faces.max() >= len(vertices)):
+            raise BadShapeError("the model returned a mesh whose faces name vertices that it does not have")
+        finite = np.asarray(np.isfinite(vertices).all(axis=1))
+        if not finite[faces].all(axis=1).any():
+            raise EmptyMeshError("the model returned a mesh without a surface")
 
     def to_bytes(self) -> bytes:
         """Pack the arrays as an uncompressed `.npz`."""

@@ -35,7 +35,7 @@ KEEP_JOBS = 500
 """Jobs that are remembered with their files; the oldest settled ones are forgotten first."""
 MAX_WAITERS = 20
 """Requests that may wait for a change at once; a further one is answered as things stand."""
-BREATH_SECONDS = 0.4
+BREATH_SECONDS = 0.5
 """A request that waits for a change is not answered sooner, unless the job is over."""
 GONE_AFTER_SECONDS = 60.0
 """A cancelled job answers 410 after this long: old pages take only completed and failed for final."""

@@ -20,7 +20,6 @@ import numpy as np
 
 from errors import (
     BadShapeError,
-    EmptyMeshError,
     GenerationCancelledError,
     OrfeasError,
     OutOfMemoryError,
@@ -216,7 +215,9 @@ class _Run:
             options = ShapeOptions(wishes.quality, wishes.seed, wishes.prompt, pictures)
             self.led = True
             self.mesh = model.generate(front, options, self.progress.within(low, high), self._cancelled)
-            _check_mesh(self.mesh)
+            if not isinstance(self.mesh, Mesh):
+                raise BadShapeError(f"the model returned {type(self.mesh).__name__} and no mesh")
+            self.mesh.check()
             data = self.mesh.to_bytes()
             self._files.save_shape(plan.shape, data)
         own = self.timings["shape"]
@@ -243,19 +244,6 @@ class _Run:
         if cutout.mask_digest(mask) != digest:
             raise UploadLostError("the mask of this picture was changed on disk: send it again")
         return mask
-
-
-def _check_mesh(mesh: Mesh) -> None:
-    """Refuse what no model should return, before it is kept; BadShapeError, EmptyMeshError."""
-    if not isinstance(mesh, Mesh):
-        raise BadShapeError(f"the model returned {type(mesh).__name__} and no mesh")
-    vertices, faces = mesh.vertices, mesh.faces
-    if vertices.ndim != 2 or faces.ndim != 2 or vertices.shape[1] != 3 or faces.shape[1] != 3:
-        raise BadShapeError("the model returned a mesh whose arrays have the wrong shape")
-    if faces.size and (faces.min() < 0 or faces.max() >= len(vertices)):
-        raise BadShapeError("the model returned a mesh whose faces name vertices that it does not have")
-    if not np.isfinite(vertices[faces]).all(axis=(1, 2)).any():
-        raise EmptyMeshError("the model returned a mesh without a surface")
 
 
 def make_file(mesh: Mesh, wishes: Wishes) -> tuple[bytes, dict[str, Any]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.builtin.inflation import Field, inflate
 from models.builtin.network import PATCH
 from models.builtin.texture import spread
-from nn import Array, one_thread
+from nn import Array
 
 if TYPE_CHECKING:
     from models.builtin.silhouette import View
@@ -59,8 +59,7 @@ def upright(weights: Weights, window: View) -> Field | None:
     """(3,) a unit vector: which way is up for the object, in x to the right, y up, z towards the viewer; None from a
     network that cannot tell. To stand a mesh up, turn this to (0, 1, 0)."""
     _, colours, cover, small = _shown(weights, window)
-    with one_thread():
-        found = weights.network(*_both(colours, cover, small)).up
+    found = weights.network(*_both(colours, cover, small)).up
     if found is None:
         return None
     up = found.astype(np.float64)
@@ -125,8 +124,7 @@ def _predicted(weights: Weights, rgb: Field, cover: Field, height: Field) -> tup
     The mean of what it says of the picture and of its mirror image: two guesses are better than one, and a mirrored
     picture gets the mirrored shape.
     """
-    with one_thread():
-        found = weights.network(*_both(rgb, cover, height))
+    found = weights.network(*_both(rgb, cover, height))
     front, back = ((layer[0] + layer[1, :, ::-1]).astype(np.float64) / 2 for layer in (found.front, found.back))
     doubt = 1 / (1 + np.exp(-float(found.doubt.mean())))
     return (front + back) / 2, (front - back) / 2, 1 - _ramp(doubt, *_DOUBT)

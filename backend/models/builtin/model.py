@@ -107,7 +107,11 @@ class BuiltinModel(Model):
         level = QUALITY[min(max(options.quality, 1), 10)]
         stage(0.0, "finding the silhouette")
         window = view(image)
-        field = window.field(grid_size(float((window.field(_SHARE_AT) > 0).mean()), level))
+        share = max(float((window.field(_SHARE_AT) > 0).mean()), 1e-6)
+        # So many nodes along a side that an object that covers this share of it gets about the faces aimed at: two to a
+        # cell, front and back.
+        side = int(np.clip(np.sqrt(level.faces / (4 * share)), _COARSEST, level.grid))
+        field = window.field(side)
         if np.count_nonzero(field > 0) < 16:
             raise EmptyImageError("the object in the picture is too thin or too small to make a shape of")
         stage(0.1, "inflating")
@@ -123,12 +127,6 @@ class BuiltinModel(Model):
         texture = atlas(window.sample(size), window.field(size) > 0)
         stage(1.0, "done")
         return Mesh(sheets.vertices, sheets.faces, uv=_uv(sheets.plane), texture=texture)
-
-
-def grid_size(share: float, level: Level) -> int:
-    """Nodes along the grid's side, so that an object that covers `share` of it gets about that many faces: two to a
-    cell, front and back."""
-    return int(np.clip(np.sqrt(level.faces / (4 * max(share, 1e-6))), _COARSEST, level.grid))
 
 
 def _uv(plane: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -62,77 +62,6 @@ class Depths:
     trunk."""
 
 
-class Block:
-    """Two convolutions beside a path that lets everything through."""
-
-    def __init__(self, tensors: Tensors, width: int) -> None:
-        self.norm = tensors.norm("norm", width)
-        self.first = tensors.convolution("first", width, width, 3)
-        self.second = tensors.convolution("second", width, width, 3)
-
-    def __call__(self, x: Array) -> Array:
-        """(B,H,W,C) → the same."""
-        inner = nn.silu(nn.conv2d(nn.group_norm(x, *self.norm, GROUPS), *self.first))
-        return x + nn.conv2d(inner, *self.second)
-
-
-class Attention:
-    """Every place looks at every other, so that what belongs together gets one depth."""
-
-    def __init__(self, tensors: Tensors, width: int, places: int) -> None:
-        self.norm = tensors.norm("norm", width)
-        self.place = np.ascontiguousarray(tensors.take("place", 1, width, places, places).transpose(0, 2, 3, 1))
-        self.qkv = tensors.convolution("qkv", width, 3 * width, 1)
-        self.out = tensors.convolution("out", width, width, 1)
-
-    def __call__(self, x: Array) -> Array:
-        """(B,H,W,C) → the same."""
-        b, h, w, c = x.shape
-        qkv = nn.conv2d(nn.group_norm(x, *self.norm, GROUPS) + self.place, *self.qkv)
-        mixed = nn.attention(qkv.reshape(b, h * w, 3 * c), HEADS)
-        return x + nn.conv2d(mixed.reshape(b, h, w, c), *self.out)
-
-
-class Trunk:
-    """A transformer (Vaswani et al., 2017) over the places of one level: what the whole object is and how it stands."""
-
-    def __init__(self, tensors: Tensors, width: int, inner: int, places: int, blocks: int) -> None:
-        self.norm = tensors.norm("norm", width)
-        self.enter = tensors.linear("enter", width, inner)
-        self.place = tensors.take("place", 1, places * places, inner)
-        self.blocks = [TrunkBlock(tensors.under(f"blocks.{number}"), inner) for number in range(blocks)]
-        self.end = tensors.norm("end", inner)
-        self.leave = tensors.linear("leave", inner, width)
-        self.whole = tensors.linear("whole", inner, 6)
-        self.up = tensors.linear("up.0", inner, 128), tensors.linear("up.2", 128, 3)
-
-    def __call__(self, x: Array) -> tuple[Array, Array, Array]:
-        """(B,H,W,C) → the same, (B,6) for the tilt, (B,3) the direction that is up."""
-        b, _, _, c = x.shape
-        tokens = nn.linear(nn.group_norm(x, *self.norm, GROUPS).reshape(b, -1, c), *self.enter) + self.place
-        for block in self.blocks:
-            tokens = block(tokens)
-        tokens = nn.layer_norm(tokens, *self.end)
-        mean: Array = tokens.mean(1)
-        up = nn.linear(nn.silu(nn.linear(mean, *self.up[0])), *self.up[1])
-        return x + nn.linear(tokens, *self.leave).reshape(x.shape), nn.linear(mean, *self.whole), up
-
-
-class TrunkBlock:
-    """Attention between all places, then two layers for each."""
-
-    def __init__(self, tensors: Tensors, width: int) -> None:
-        self.heads = width // HEAD
-        self.first, self.second = tensors.norm("first", width), tensors.norm("second", width)
-        self.qkv, self.out = tensors.linear("qkv", width, 3 * width), tensors.linear("out", width, width)
-        self.wide, self.narrow = tensors.linear("wide", width, 4 * width), tensors.linear("narrow", 4 * width, width)
-
-    def __call__(self, x: Array) -> Array:
-        """(B,N,C) → the same."""
-        x = x + nn.linear(nn.attention(nn.linear(nn.layer_norm(x, *self.first), *self.qkv), self.heads), *self.out)
-        return x + nn.linear(nn.gelu(nn.linear(nn.layer_norm(x, *self.second), *self.wide)), *self.narrow)
-
-
 class DepthNetwork:
     """Corrects the inflation."""
 
@@ -142,24 +71,31 @@ class DepthNetwork:
         self.config = config
         widths, every = config.widths, Tensors(tensors)
 
-        def level(name: str, number: int) -> list[Block | Attention]:
+        def level(name: str, number: int) -> list[nn.ResidualBlock | nn.Attention]:
             mine, width, blocks = every.under(f"{name}.{number}"), widths[number], config.blocks[number]
-            layers: list[Block | Attention] = [Block(mine.under(str(i)), width) for i in range(blocks)]
+            layers: list[nn.ResidualBlock | nn.Attention] = [
+                nn.ResidualBlock(mine.under(str(i)), width, GROUPS) for i in range(blocks)
+            ]
             if number in config.attention:
-                layers.append(Attention(mine.under(str(blocks)), width, config.size // (PATCH << number)))
+                layers.append(
+                    nn.Attention(mine.under(str(blocks)), width, config.size // (PATCH << number), GROUPS, HEADS)
+                )
             return layers
 
         self.stem = every.convolution("stem", PATCH**2 * 7, widths[0], 3)
         self.down = [level("down", number) for number in range(len(widths))]
         self.pool = [every.convolution(f"pool.{i}", a, b, 2) for i, (a, b) in enumerate(pairwise(widths))]
-        self.trunk = None
+        self.trunk: nn.Trunk | None = None
         if config.trunk:
             places = config.size // (PATCH << TRUNK_AT)
-            self.trunk = Trunk(every.under("trunk"), widths[TRUNK_AT], config.trunk_width, places, config.trunk)
+            inner, mine = config.trunk_width, every.under("trunk")
+            self.trunk = nn.Trunk(mine, widths[TRUNK_AT], inner, places, config.trunk, GROUPS, HEAD)
+            self.tilt = mine.linear("whole", inner, 6)
+            self.upward = mine.linear("up.0", inner, 128), mine.linear("up.2", 128, 3)
         coarsest = config.size // (PATCH << len(widths) - 1)
         self.middle = (
-            Attention(every.under("middle.0"), widths[-1], coarsest),
-            Block(every.under("middle.1"), widths[-1]),
+            nn.Attention(every.under("middle.0"), widths[-1], coarsest, GROUPS, HEADS),
+            nn.ResidualBlock(every.under("middle.1"), widths[-1], GROUPS),
         )
         self.lift = [every.convolution(f"lift.{i}", b, a, 1) for i, (a, b) in enumerate(pairwise(widths))]
         self.join = [every.convolution(f"join.{i}", 2 * a, a, 1) for i, a in enumerate(widths[:-1])]
@@ -172,6 +108,10 @@ class DepthNetwork:
 
     def __call__(self, picture: Array, mask: Array, height: Array) -> Depths:
         """(B,S,S,3) sRGB in 0..1, (B,S,S) covered share of each pixel, (B,S,S) half thickness of the inflation."""
+        with nn.one_thread():
+            return self._forward(picture, mask, height)
+
+    def _forward(self, picture: Array, mask: Array, height: Array) -> Depths:
         size = mask.shape[1]
         axis = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / size) - np.float32(1)
         x, y = (np.broadcast_to(each, mask.shape) for each in (axis, -axis[:, None]))
@@ -186,7 +126,11 @@ class DepthNetwork:
             for layer in layers:
                 feature = layer(feature)
             if self.trunk is not None and number == TRUNK_AT:
-                feature, more, up = self.trunk(feature)
+                feature, mean = self.trunk(feature)
+                more, up = (
+                    nn.linear(mean, *self.tilt),
+                    nn.linear(nn.silu(nn.linear(mean, *self.upward[0])), *self.upward[1]),
+                )
             kept.append(feature)
         for layer in self.middle:
             feature = layer(feature)
@@ -205,13 +149,5 @@ class DepthNetwork:
 
         across, along, level, thicker_all, thicker_there, doubt = whole.T[..., None, None]  # each (B,1,1)
         middle = local[..., 0] + (across * x + along * y + level)
-        half = thicker(height, local[..., 1] + thicker_all + thicker_there * height)
+        half = nn.softplus_from(height, local[..., 1] + thicker_all + thicker_there * height, BEND, THINNEST)
         return Depths(middle + half, middle - half, doubt[:, 0, 0], up)
-
-
-def thicker(height: Array, by: Array) -> Array:
-    """The half thickness plus a correction, kept above 0: a softplus that leaves `height` alone where `by` is 0."""
-    bend = np.float32(BEND)
-    bent = np.maximum(height, np.float32(THINNEST)) * bend
-    bent += np.log(-np.expm1(-bent)) + bend * by
-    return np.asarray(np.logaddexp(np.float32(0), bent) / bend, dtype=np.float32)

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nn import one_thread
-
 if TYPE_CHECKING:
     from models.builtin.network import DepthNetwork, NetworkConfig
 
@@ -122,7 +120,7 @@ def _sane(network: DepthNetwork) -> bool:
     axis = np.linspace(-1, 1, network.config.size, dtype=np.float32)
     height = np.sqrt((np.float32(0.7) - axis**2 - axis[:, None] ** 2).clip(min=0))[None]
     mask = (height > 0).astype(np.float32)
-    with one_thread(), np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):
         found = network(np.repeat(mask[..., None] / 2, 3, -1), mask, height)
         inside = [np.abs(layer[mask > 0]) for layer in (found.front, found.back)]
         return bool(all((depth < _DEEPEST).all() for depth in inside) and np.isfinite(found.doubt).all())

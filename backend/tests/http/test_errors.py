@@ -11,6 +11,7 @@ from support.desk import PICTURE, open_desk
 from werkzeug.exceptions import default_exceptions
 
 import errors
+import mesh.mesh
 import work.jobs
 import work.pipeline
 from models.shelf import Shelf
@@ -65,7 +66,7 @@ def provoke_empty_mesh(desk, patch):
 
 
 def provoke_bad_shape(desk, patch):
-    patch.setattr(work.pipeline, "_check_mesh", raises(errors.BadShapeError()))
+    patch.setattr(mesh.mesh.Mesh, "check", raises(errors.BadShapeError()))
     return hunyuan(desk.client)
 
 

@@ -9,7 +9,18 @@ collect_ignore_glob = ["*conftest.py"]
 
 
 def pytest_addoption(parser):
-    parser.addoption("--slow", action="store_true", help="run what takes minutes: 20,000 cases against the API")
+    parser.addoption("--slow", action="store_true", help="run what takes minutes: 20,000 cases against the API, …")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes long; only with --slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=slow)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ export function showQuality(model) {
   byId("quality-word").textContent = `${quality} · ${word}`;
   slider.setAttribute("aria-valuetext", `${quality} of ${most}, ${word}, ${time}`);
   const faces = model?.id === "builtin" && TYPICAL[quality]?.[0];
-  const text = `${faces ? `up to ${count(faces)} triangles, ` : ""}${time}.`;
+  const text = `${faces ? `about ${count(faces)} triangles, ` : ""}${time}.`;
   byId("quality-note").textContent = text.charAt(0).toUpperCase() + text.slice(1);
 }
 

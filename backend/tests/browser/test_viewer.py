@@ -218,6 +218,7 @@ def test_without_webgl2_everything_else_works(chromium, server):
         visitor.assert_quiet()
 
 
+@pytest.mark.slow
 def test_three_hundred_thousand_triangles_are_drawn_and_turned(visitor):
     assert show(visitor, sphere_glb(7))
     assert visitor["#viewer"].get_attribute("data-triangles") == str(20 * 4**7)

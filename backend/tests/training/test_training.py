@@ -337,6 +337,7 @@ def test_there_may_be_few_checks(tmp_path, count):
     }
 
 
+@pytest.mark.slow
 class TestEnding:
     """Workers and loaders hold the trainer's standard output: it ends when the last of them has."""
 

@@ -33,13 +33,11 @@ from web.responses import (
 )
 from web.security import Guard
 from web.serve import listen, serve
-from work.jobs import Job, JobStatus
+from work.jobs import JobStatus
 from work.service import Limits, Service
 
 if TYPE_CHECKING:  # with pydantic, which the start does not wait for
     from web import answers
-
-log = logging.getLogger("orfeas")
 
 
 class OrfeasUnifiedServer:
@@ -80,7 +78,6 @@ class OrfeasUnifiedServer:
             keep=self._save_to_cache,
             timer=self.metrics.generation_seconds.labels,
         )
-        self._most_upload = settings.max_upload_bytes
         self.answered = threading.Event()
         """Set once any request was answered."""
         self.app = self._make_app()
@@ -152,10 +149,6 @@ class OrfeasUnifiedServer:
 
     # ── generation ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def job(self, job_id: str) -> Job:
-        """The caller's job; NotFoundError."""
-        return self.service.jobs.get(job_id, g.caller)
-
     @operation(
         form="UploadForm",
         query="UploadQuery",
@@ -166,13 +159,13 @@ class OrfeasUnifiedServer:
         from web.answers import ImageInfo, UploadAnswer
         from web.schemas import UploadQuery, parse, sent_pictures
 
-        query, sent = parse(UploadQuery, request.args), sent_pictures(self._most_upload)
+        query, sent = parse(UploadQuery, request.args), sent_pictures(self.service.limits.max_upload_bytes)
         if query.job_id is None and query.view == "front":
             job = self.service.receive_all(sent, g.caller)
         elif sent.keys() != {"front"}:
             raise bad_field("image", "the one picture of that view belongs here")
         else:
-            other = self.job(query.job_id) if query.job_id else None
+            other = self.service.jobs.get(query.job_id, g.caller) if query.job_id else None
             job = self.service.receive(*sent["front"], g.caller, job=other, view=query.view)
         picture = job.pictures[query.view]
         url = preview_url(picture.name)
@@ -203,7 +196,7 @@ class OrfeasUnifiedServer:
         wishes = body.wishes()
         if form and request.files:
             self.shelf.chosen(wishes.model)  # before anything is kept
-            job = self.service.receive_all(sent_pictures(self._most_upload), g.caller)
+            job = self.service.receive_all(sent_pictures(self.service.limits.max_upload_bytes), g.caller)
         elif body.job_id is not None:
             job = self.service.jobs.get(body.job_id, g.caller)
         elif wishes.prompt:
@@ -244,7 +237,7 @@ class OrfeasUnifiedServer:
         """Cancel a job while it waits or runs, else forget it with its files."""
         from web.answers import DeletedAnswer
 
-        job = self.job(job_id)
+        job = self.service.jobs.get(job_id, g.caller)
         if self.service.cancel(job):
             return DeletedAnswer(job_id=job_id, status="cancelled", message="the job was cancelled")
         self.service.forget(job)
@@ -269,7 +262,7 @@ class OrfeasUnifiedServer:
         """The same file as text."""
         from web.answers import Base64Answer
 
-        file, size, _ = self.service.fetch(self.job(job_id), filename)
+        file, size, _ = self.service.fetch(self.service.jobs.get(job_id, g.caller), filename)
         with file:
             data = base64.b64encode(file.read()).decode()
         return Base64Answer(data=data, original_size=size, filename=filename)

@@ -311,8 +311,7 @@ class Jobs:
         job.failure = job.started_at = job.finished_at = None
         if ticket is None or ticket.run.started is not None:
             job.status, job.started_at = JobStatus.INITIALIZING, self._clock()
-        job.version += 1
-        self._changed.notify_all()
+        self._touch(job)
         return job.attempt
 
     def holders(self, tickets: list[Ticket]) -> list[Job]:
@@ -333,8 +332,7 @@ class Jobs:
         for name, value in facts.items():
             setattr(job, name, value)
         job.version += run_version
-        job.version += 1
-        self._changed.notify_all()
+        self._touch(job)
         self.save(job)
 
     def changed(self, job: Job) -> None:

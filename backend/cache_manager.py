@@ -344,6 +344,7 @@ class LRUCache:
         timeout: float | None = None,
         cost_of: Callable[[V], float] | None = None,
         size_of: Callable[[V], float] | None = None,
+        ttl_of: Callable[[V], float | None] | None = None,
     ) -> V:
         """The value under `key`, or else what `compute()` gives: run once for all who ask meanwhile, and stored.
 
@@ -354,8 +355,8 @@ class LRUCache:
 
         Booked, for the policy and for `seconds_saved`, is all that the run took, the runs of other keys within it
         included; or what `cost_of(value)` says, in seconds: so a step can be booked at its own time alone. `size_of`
-        says its MB, where `size_mb` cannot be known before. Should either fail or say what `set` would refuse, the
-        result is returned, the error logged, and nothing stored.
+        says its MB and `ttl_of` its lifetime (None: the default), where they cannot be known before. Should one fail or
+        say what `set` would refuse, the result is returned, the error logged, and nothing stored.
         """
         _check_terms(size_mb, ttl_seconds, timeout)
         until = None if timeout is None else time.monotonic() + timeout
@@ -366,7 +367,7 @@ class LRUCache:
                     return cast(V, value)
                 if leads:
                     with self._led(key, flight):
-                        return self._land(key, flight, compute(), size_mb, ttl_seconds, cost_of, size_of)
+                        return self._land(key, flight, compute(), size_mb, ttl_seconds, cost_of, size_of, ttl_of)
                 try:
                     if flight.would_block(threading.get_ident()):
                         raise CircularComputationError(f"{key!r} needs the event loop that this wait would block")
@@ -389,6 +390,7 @@ class LRUCache:
         timeout: float | None = None,
         cost_of: Callable[[V], float] | None = None,
         size_of: Callable[[V], float] | None = None,
+        ttl_of: Callable[[V], float | None] | None = None,
     ) -> V:
         """`get_or_compute` for coroutines: the same keys, runs and promises, shared with threads and other loops."""
         import asyncio
@@ -402,7 +404,7 @@ class LRUCache:
                     return cast(V, value)
                 if leads:
                     with self._led(key, flight):
-                        return self._land(key, flight, await compute(), size_mb, ttl_seconds, cost_of, size_of)
+                        return self._land(key, flight, await compute(), size_mb, ttl_seconds, cost_of, size_of, ttl_of)
                 try:
                     with flight.awaited():
                         async with asyncio.timeout(_remaining(until)):
@@ -449,6 +451,7 @@ class LRUCache:
         ttl_seconds: float | None,
         cost_of: Callable[[V], float] | None,
         size_of: Callable[[V], float] | None,
+        ttl_of: Callable[[V], float | None] | None,
     ) -> V:
         """Store the result unless the flight is stale, then hand it to those who wait."""
         flight.cost = self._clock() - flight.began
@@ -457,6 +460,8 @@ class LRUCache:
                 flight.cost = _quantity("cost_of(value)", cost_of(value))
             if size_of is not None:
                 size_mb = size_of(value)
+            if ttl_of is not None:
+                ttl_seconds = ttl_of(value)
             self.set(key, value, size_mb, ttl_seconds, flight.cost, flight)
         except Exception:  # its size or its cost cannot be had: no reason to lose it
             logger.exception("the result for %r could not be stored", key)

@@ -18,6 +18,7 @@ OrfeasError                     internal            a fault of ours; the log say
 │  ├─ JobBusyError              job_busy
 │  ├─ JobCancelledError         cancelled
 │  ├─ ShapeLostError            shape_lost          its shape has to be made again
+│  ├─ ResultEvictedError        result_evicted      its result had to make room and has to be made again
 │  └─ UploadLostError           upload_lost         its picture is gone: there is nothing to make it from
 ├─ UnavailableError                                 not now, or not here
 │  ├─ LoadingError              loading
@@ -25,11 +26,13 @@ OrfeasError                     internal            a fault of ours; the log say
 │  ├─ ModelUnavailableError     model_unavailable   the model cannot be loaded here
 │  ├─ QueueFullError            queue_full
 │  ├─ BusyError                 busy                too many requests wait for their result
-│  └─ StoppedError              stopped             the server is shutting down, or did before the job was done
+│  ├─ JobInterruptedError       interrupted         the server ended in the middle of the job, twice
+│  └─ StoppedError              stopped             the server is shutting down
 └─ WorkError                                        a run failed
    ├─ EmptyMeshError            empty_mesh
    ├─ BadShapeError             bad_shape           the model returned what is no mesh
    ├─ OutOfMemoryError          out_of_memory
+   ├─ DiskFullError             disk_full           no room for the result, whatever was deleted
    └─ StorageError              storage             a file could not be read or written
 
 `DataFolderError` stops the start and has no code. `GenerationCancelledError` is no fault of anybody. What a code is in
@@ -158,6 +161,12 @@ class ShapeLostError(JobError):
     code = "shape_lost"
 
 
+class ResultEvictedError(JobError):
+    """The result had to make room: start the job again with POST /api/generate-3d and its job_id."""
+
+    code = "result_evicted"
+
+
 class UploadLostError(JobError):
     """The uploaded picture is gone: upload it again."""
 
@@ -198,8 +207,14 @@ class BusyError(UnavailableError):
     code = "busy"
 
 
+class JobInterruptedError(UnavailableError):
+    """The server ended in the middle of this job, and again when it was run once more; start it again."""
+
+    code = "interrupted"
+
+
 class StoppedError(UnavailableError):
-    """The server stopped before this was done; start it again."""
+    """The server is shutting down."""
 
     code = "stopped"
 
@@ -224,6 +239,12 @@ class OutOfMemoryError(WorkError):
     """Out of memory: lower the quality, or free the GPU."""
 
     code = "out_of_memory"
+
+
+class DiskFullError(WorkError):
+    """The disk is full: delete jobs, or files of your own; the next request may work."""
+
+    code = "disk_full"
 
 
 class StorageError(WorkError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import math
 import sys
 import threading
 from dataclasses import replace
@@ -16,6 +17,7 @@ from errors import DataFolderError, JobCancelledError, NotFoundError, bad_field
 from memory import give_back, keep_little
 from models.shelf import Shelf
 from settings import Settings, SettingsError, load_settings
+from store.disk import Disk
 from store.files import Files
 from store.results import Results
 from version import VERSION
@@ -33,8 +35,9 @@ from web.responses import (
 )
 from web.security import Guard
 from web.serve import listen, serve
-from work.jobs import JobStatus
-from work.service import Limits, Service
+from work.keeping import Limits
+from work.records import JobStatus
+from work.service import Service
 
 if TYPE_CHECKING:  # with pydantic, which the start does not wait for
     from web import answers
@@ -56,18 +59,24 @@ class OrfeasUnifiedServer:
         self.results = Results(
             self.lru_cache,
             self.result_cache,
+            Disk(self.files, settings.cache_disk_mb),
             enabled=not settings.disable_result_cache,
             backend=settings.cache_backend,
         )
         self.shelf = Shelf(
-            _candidates(settings),
+            settings.candidates,
             settings.model_paths,
             settings.device,
             idle_seconds=60 * settings.model_idle_minutes,
         )
         self.metrics = Metrics(lambda: self.service.jobs.counts(), self._get_cache_stats)
         limits = Limits(
-            settings.max_upload_bytes, settings.max_image_pixels, settings.max_queued_jobs, settings.workers
+            settings.max_upload_bytes,
+            settings.max_image_pixels,
+            settings.max_queued_jobs,
+            settings.workers,
+            settings.uploads_disk_mb * 1e6 or math.inf,
+            settings.retention_days * 86400 or None,
         )
         self.service = Service(
             self.shelf,
@@ -85,8 +94,10 @@ class OrfeasUnifiedServer:
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def load_model(self) -> None:
-        """Load what the mode asks for; a model that fails leaves the server up, with the reason."""
+        """Load what the mode asks for, and go on with what an earlier process left; a model that fails leaves the
+        server up, with the reason."""
         self.shelf.load_default()
+        self.service.resume()
 
     def close(self) -> None:
         """Cancel what runs, refuse what comes, free the models and the folders."""
@@ -145,6 +156,8 @@ class OrfeasUnifiedServer:
         app.add_url_rule("/api/cache/config", view_func=self.change_cache_config, methods=["POST"])
         app.add_url_rule("/api/cache/clear", view_func=self.clear_cache, methods=["POST"])
         app.add_url_rule("/api/cache/entries", view_func=self.cache_entries)
+        pin = "/api/cache/entries/<path:key>/pin"
+        app.add_url_rule(pin, view_func=self.pin_cache_entry, methods=["PUT", "DELETE"])
         app.add_url_rule("/api/cache/entries/<path:key>", view_func=self.delete_cache_entry, methods=["DELETE"])
 
     # ── generation ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -240,7 +253,7 @@ class OrfeasUnifiedServer:
         job = self.service.jobs.get(job_id, g.caller)
         if self.service.cancel(job):
             return DeletedAnswer(job_id=job_id, status="cancelled", message="the job was cancelled")
-        self.service.forget(job)
+        self.service.keeping.forget(job)
         return DeletedAnswer(job_id=job_id, status="deleted", message="the job and its files were deleted")
 
     @operation(
@@ -301,12 +314,13 @@ class OrfeasUnifiedServer:
         config = CacheLimits.model_validate(self.lru_cache.get_config())
         return CacheConfigAnswer(message="these limits are in force", config=config)
 
-    @operation()
+    @operation(query="TierQuery", errors=("bad_request",))
     def clear_cache(self) -> answers.ClearedAnswer:
-        """Drop every entry."""
+        """Drop every entry, of all tiers or of one."""
         from web.answers import ClearedAnswer
+        from web.schemas import TierQuery, parse
 
-        cleared = self.results.clear()
+        cleared = self.results.clear(parse(TierQuery, request.args).tier)
         give_back()
         return ClearedAnswer(message=f"{cleared} entries were dropped", cleared=cleared)
 
@@ -329,15 +343,15 @@ class OrfeasUnifiedServer:
             raise NotFoundError("there is no such entry")
         return EntryDeletedAnswer(message="the entry was dropped", key=key)
 
+    @operation(errors=("not_found",))
+    def pin_cache_entry(self, key: str) -> answers.PinAnswer:
+        """Keep an entry on the disk (PUT): it neither expires nor makes room for others; or no more (DELETE)."""
+        from web.answers import PinAnswer
 
-def _candidates(settings: Settings) -> tuple[str, ...]:
-    """The models to try, best first."""
-    by_mode = {
-        "full_ai": (settings.model,),
-        "powerful_3d": ("builtin",),
-        "safe_fallback": (settings.model, "builtin"),
-    }
-    return by_mode[settings.mode]
+        pinned = request.method == "PUT"
+        if not self.results.pin(key, pinned):
+            raise NotFoundError("there is no such entry on the disk")
+        return PinAnswer(key=key, pinned=pinned)
 
 
 def create_app(settings: Settings | None = None) -> Flask:

@@ -132,6 +132,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("CACHE_TTL_SECONDS", "86400", "a number of seconds, 0 or more; 0 or empty: never", _ttl),
     Variable("DISABLE_RESULT_CACHE", "0", _FLAG, _flag),
     Variable("CACHE_POLICY", "lru", " or ".join(POLICIES), _choice(*POLICIES)),
+    Variable("CACHE_DISK_MB", "4096", "a number from 0 to 100000000; 0: none", _number(0, 10**8)),
     Variable("CACHE_BACKEND", "lru", "lru or dict", _choice("lru", "dict")),
     Variable("ORFEAS_HOST", "127.0.0.1", "a host name or an IP address", _host),
     Variable("ORFEAS_PORT", "5000", _WHOLE(0, 65535) + "; 0: any free one", _whole(0, 65535)),
@@ -154,6 +155,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("DATA_DIR", "data", _PATH, _folder),
     Variable("UPLOADS_DIR", "", _PATH + "; empty: DATA_DIR/uploads", _folder),
     Variable("OUTPUTS_DIR", "", _PATH + "; empty: DATA_DIR/outputs", _folder),
+    Variable("RETENTION_DAYS", "0", "a number of days from 0 to 100000; 0: for ever", _number(0, 10**5)),
+    Variable("UPLOADS_DISK_MB", "4096", "a number from 0 to 100000000; 0: no bound", _number(0, 10**8)),
     Variable("ENABLE_RATE_LIMITING", "false", _FLAG, _flag),
     Variable("RATE_LIMIT_PER_MINUTE", "60", _WHOLE(1, 10**6), _whole(1, 10**6)),
     Variable(
@@ -176,6 +179,7 @@ class Settings:
     cache_ttl_seconds: float | None
     disable_result_cache: bool
     cache_policy: PolicyName
+    cache_disk_mb: float
     cache_backend: str
     host: str
     port: int
@@ -193,6 +197,8 @@ class Settings:
     data_dir: Path
     uploads_dir: Path
     outputs_dir: Path
+    retention_days: float
+    uploads_disk_mb: float
     enable_rate_limiting: bool
     rate_limit_per_minute: int
     log_level: str
@@ -201,6 +207,16 @@ class Settings:
     def max_upload_bytes(self) -> int:
         """`MAX_UPLOAD_MB` in bytes (MB = 10^6)."""
         return int(self.max_upload_mb * 1_000_000)
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The models to try, best first."""
+        by_mode = {
+            "full_ai": (self.model,),
+            "powerful_3d": ("builtin",),
+            "safe_fallback": (self.model, "builtin"),
+        }
+        return by_mode[self.mode]
 
     @property
     def model_paths(self) -> Mapping[str, Path]:

@@ -37,9 +37,10 @@ class FolderLock:
                 holder = self._holder()
                 message = f"the folder {folder} is in use by {holder}: stop it, or set another DATA_DIR"
                 raise DataFolderError(message) from None
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
+        with contextlib.suppress(OSError):  # a full disk: then nobody learns the number
+            self._file.truncate(0)
+            self._file.write(str(os.getpid()))
+            self._file.flush()
         _held.add(self)
 
     def _holder(self) -> str:

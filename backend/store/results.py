@@ -1,25 +1,44 @@
-"""The server's view of the cache: the LRU cache, or the legacy plain dict when the LRU is not wanted or breaks.
+"""The server's view of the cache: memory in front of the disk, behind one face.
 
-`CACHE_BACKEND=dict` chooses the dict: no bound, no lifetime, for telling cache trouble apart. An unexpected error of
-the LRU cache switches to it for the rest of the process: logged once, shown in the stats, and service goes on.
+Memory is the LRU cache, or the legacy plain dict when that is not wanted or breaks: `CACHE_BACKEND=dict` chooses it, no
+bound, no lifetime, for telling cache trouble apart; an unexpected error of the LRU cache switches to it for the rest of
+the process, logged once, shown in the stats, and service goes on.
+
+What is not in memory is looked for on the disk, and what is found there moves up. That is part of the one flight for a
+key: however many ask at once, it is read once. What is computed goes into both. A result begun before a `clear` or
+`delete` of a tier is not stored in that tier after it.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections import Counter
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from functools import partial
+from operator import attrgetter
+from typing import Any, Literal, TypeVar
 
 from cache_manager import CircularComputationError, LRUCache
+from store.disk import Disk
+from store.made import Made
+
+_MOST_USES = 256
+"""Keys whose uses are noted in memory before the disk is told."""
 
 T = TypeVar("T")
+Tier = Literal["memory", "disk", "shared", "all"]
 _MISSING = object()
 log = logging.getLogger(__name__)
 
 
 class _ComputeFailedError(Exception):
     """Carries an error of the computation past the cache, so that it is not taken for an error of the cache."""
+
+
+class _AbsentError(Exception):
+    """The disk has it no more, and nobody would make it."""
 
 
 class LegacyDict:
@@ -95,85 +114,217 @@ class LegacyDict:
         }
 
 
+def _peek(key: str, cache: Any) -> Any:
+    return cache.peek(key)
+
+
+def _drop(key: str, cache: Any) -> Any:
+    return cache.delete(key)
+
+
+def _absent() -> Made:
+    raise _AbsentError
+
+
 def _size(value: Any) -> int:
     return len(getattr(value, "data", value))
 
 
 class Results:
-    """One cache with a way out: every call goes to the LRU cache, or to the dict once that is in use."""
+    """One cache of two tiers. `enabled` false: nothing is looked up, nothing stored."""
 
-    def __init__(self, lru: LRUCache, legacy: dict[str, Any], *, enabled: bool = True, backend: str = "lru") -> None:
-        self.lru, self.legacy = lru, LegacyDict(legacy)
+    def __init__(
+        self, lru: LRUCache, legacy: dict[str, Any], disk: Disk, *, enabled: bool = True, backend: str = "lru"
+    ) -> None:
+        self.lru, self.legacy, self.disk = lru, LegacyDict(legacy), disk
         self.enabled, self.backend = enabled, backend
         self.fallback_reason: str | None = None
+        self._claims: dict[str, object] = {}
+        """Who may store the result of a key on the disk: the one that began last, unless it was told otherwise."""
+        self._counting = threading.Lock()
+        self._uses = Counter[str]()
+        self._not_missed = 0
+        """Misses of the memory that are none of the cache."""
 
     def __contains__(self, key: str) -> bool:
-        return self.enabled and bool(self._call(lambda cache: key in cache))
+        return self.enabled and (self._in_memory(key) or key in self.disk)
 
     def __len__(self) -> int:
-        return len(self.legacy.entries) if self.backend == "dict" else len(self.lru)
+        return len({*self._memory_keys(), *self.disk.keys()})
 
     def __bool__(self) -> bool:
         return True
 
-    def get(self, key: str) -> Any:
-        """The value or None; counts a hit or a miss."""
-        return self._call(lambda cache: cache.get(key)) if self.enabled else None
+    def _in_memory(self, key: str) -> bool:
+        return bool(self._call(lambda cache: key in cache))
+
+    def _memory_keys(self) -> list[str]:
+        return list(self.legacy.entries) if self.backend == "dict" else list(self.lru.cache)
+
+    # ── reading and storing ──────────────────────────────────────────────────────────────────────────────────────
 
     def find(self, key: str) -> Any:
         """The value or None; a hit counts, a miss does not: who asks so will ask again by computing."""
-        return self._call(lambda cache: cache.get(key) if key in cache else None) if self.enabled else None
+        if not self.enabled:
+            return None
+        value = self._call(lambda cache: cache.get(key) if key in cache else None)
+        if value is not None:
+            self._note_use(key)
+            return value
+        if key not in self.disk:
+            return None
+
+        try:
+            return self.get_or_compute(key, _absent)
+        except _AbsentError:
+            return None
+
+    def peek(self, key: str) -> Any:
+        """What is in memory, or None, without counting or changing the order."""
+        return self._call(lambda cache: cache.peek(key)) if self.enabled else None
 
     def set(self, key: str, value: Any, size_mb: float) -> None:
-        """Store a value of that size in MB (10^6 bytes)."""
+        """Store a value of that size in MB (10^6 bytes), in memory."""
         if self.enabled:
             self._call(lambda cache: cache.set(key, value, size_mb))
 
-    def peek(self, key: str) -> Any:
-        """The value or None, without counting or changing the order."""
-        return self._call(lambda cache: cache.peek(key)) if self.enabled else None
-
-    def get_or_compute(
-        self,
-        key: str,
-        compute: Callable[[], T],
-        cost_of: Callable[[T], float] | None = None,
-        size_of: Callable[[T], float] | None = None,
-    ) -> T:
+    def get_or_compute(self, key: str, compute: Callable[[], Made]) -> Made:
         """The stored value, or the computed one; identical calls under way at once compute once and share it."""
         if not self.enabled:
             return compute()
-        computed: list[T] = []
+        computed: list[tuple[Made, float | None]] = []
+        led = False
 
-        def guarded() -> T:
+        def guarded() -> Made:
+            nonlocal led
+            led = True
             try:
                 if not computed:  # else the LRU cache broke after it, and the dict asks again
-                    computed.append(compute())
+                    computed.append(self._from_below(key, compute))
             except BaseException as error:
                 raise _ComputeFailedError from error
-            return computed[0]
+            return computed[0][0]
 
-        try:
-            value: T = self._call(lambda cache: cache.get_or_compute(key, guarded, cost_of=cost_of, size_of=size_of))
+        terms: dict[str, Any] = {
+            "cost_of": attrgetter("own_seconds"),
+            "size_of": attrgetter("size_mb"),
+            "ttl_of": lambda _: computed[0][1],
+        }
+        while True:
+            try:
+                value: Made = self._call(lambda cache: cache.get_or_compute(key, guarded, **terms))
+            except _ComputeFailedError as failed:
+                if isinstance(failed.__cause__, _AbsentError) and not led and compute is not _absent:
+                    continue  # had joined one who only looked
+                raise failed.__cause__ or failed from None
+            self._note_use(key)
             return value
-        except _ComputeFailedError as failed:
-            raise failed.__cause__ or failed from None
+
+    def _from_below(self, key: str, compute: Callable[[], Made]) -> tuple[Made, float | None]:
+        """From the disk, or computed and kept there; and for how many seconds it may be used (None: as the memory
+        says)."""
+        claim = object()
+        self._claims[key] = claim
+        try:
+            if (found := self.disk.get(key)) is not None:
+                self._no_miss()
+                return found
+            value = compute()
+            self.write_uses()  # before anything is evicted
+            ttl = self.lru.default_ttl_seconds
+            try:
+                self.disk.put(key, value, ttl, wanted=lambda: self._claims.get(key) is claim)
+            except OSError as error:  # it was made all the same; who needs its bytes on the disk will say so
+                log.error("the result %s could not be kept on the disk: %s", key, error)
+            return value, None
+        except _AbsentError:
+            self._no_miss()
+            raise
+        finally:
+            if self._claims.get(key) is claim:
+                with suppress(KeyError):
+                    del self._claims[key]
+
+    def _no_miss(self) -> None:
+        with self._counting:
+            self._not_missed += 1
+
+    def _note_use(self, key: str) -> None:
+        with self._counting:
+            self._uses[key] += 1
+            many = len(self._uses) >= _MOST_USES
+        if many:
+            self.write_uses()
+
+    def write_uses(self) -> None:
+        """Tell the disk what was used since it was told last."""
+        with self._counting:
+            uses, self._uses = self._uses, Counter()
+        self.disk.note_uses(uses)
+
+    # ── dropping and pinning ─────────────────────────────────────────────────────────────────────────────────────
 
     def delete(self, key: str) -> bool:
-        """True when there was such a key."""
-        return bool(self._call(lambda cache: cache.delete(key)))
+        """Drop it from every tier; True when there was such a key."""
+        self._claims.pop(key, None)
+        there = bool(self._call(lambda cache: cache.delete(key)))
+        return self.disk.delete(key) or there
 
-    def clear(self) -> int:
-        """Drop everything; how many entries there were."""
-        return int(self._call(lambda cache: cache.clear()))
+    def clear(self, tier: Tier = "all") -> int:
+        """Drop everything that a tier holds, or all do; how many entries there were."""
+        keys = set[str]()
+        if tier in ("memory", "all"):
+            keys.update(self._memory_keys())
+            self._call(lambda cache: cache.clear())
+        if tier in ("disk", "all"):
+            keys.update(self.disk.keys())
+            self._claims.clear()
+            self.disk.clear()
+        return len(keys)
+
+    def forget(
+        self, sources: Collection[str], shapes: Collection[str], keep: Callable[[str, tuple[str, ...]], bool]
+    ) -> None:
+        """Drop from every tier what was made of one of those pictures, or of a shape with one of those contents, but
+        for what `keep(key, sources)` wants. OSError."""
+        wanted = set(sources)
+        found = self.disk.derived(sources, shapes)
+        for key in self._memory_keys():
+            value = self._call(partial(_peek, key))
+            if isinstance(value, Made) and (
+                wanted & set(value.sources) or value.sha256 in shapes or value.shape_sha256 in shapes
+            ):
+                found.append((key, value.sources))
+        gone = {key for key, made_of in found if not keep(key, made_of)}
+        for key in gone:
+            self._claims.pop(key, None)
+            self._call(partial(_drop, key))
+        self.disk.forget(gone)
+
+    def pin(self, key: str, pinned: bool) -> bool:
+        """Keep it on the disk until it is unpinned, or no more; False: there is no such key. OSError."""
+        if pinned and self.disk.max_bytes and key not in self.disk and isinstance(value := self.peek(key), Made):
+            self.disk.put(key, value, self.lru.default_ttl_seconds)
+        return self.disk.pin(key, pinned)
+
+    # ── knowing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def entries(self, limit: int, offset: int) -> list[dict[str, Any]]:
-        """One page of the listing."""
-        return self._call(lambda cache: cache.get_entries_summary(limit=limit, offset=offset))
+        """One page of the listing, what is in memory first; each row says its nearest tier and whether it is pinned."""
+        on_disk, in_memory = self.disk.keys(), self._memory_keys()
+        page: list[dict[str, Any]] = self._call(lambda cache: cache.get_entries_summary(limit=limit, offset=offset))
+        rows = [{**row, "tier": "memory", "on_disk": row["key"] in on_disk} for row in page]
+        if len(rows) < limit:
+            rest = self.disk.entries(limit - len(rows), max(0, offset - len(in_memory)), without=in_memory)
+            rows += [{**row, "tier": "disk", "on_disk": True} for row in rest]
+        return [{**row, "pinned": on_disk.get(row["key"], False)} for row in rows]
 
     def stats(self) -> dict[str, Any]:
-        """The counters of whichever store is in use."""
-        return self._call(lambda cache: cache.get_stats())
+        """The memory's counters, where what was found on the disk is a hit and no miss; and those of the disk."""
+        memory, disk = self._call(lambda cache: cache.get_stats()), self.disk.stats()
+        hits, misses = memory["hits"] + disk["hits"], memory["misses"] - self._not_missed
+        rate = round(100 * hits / max(hits + misses, 1), 2)
+        return {**memory, "hits": hits, "misses": misses, "hit_rate_percent": rate, "disk": disk}
 
     def _call(self, action: Callable[[Any], T]) -> T:
         if self.backend == "lru":

@@ -10,7 +10,7 @@ from mesh.formats import FORMATS, Fit
 from picture import FORMATS as IMAGE_FORMATS
 from picture import Background, View
 from web.responses import STATUS
-from work.jobs import JobStatus
+from work.records import JobStatus
 from work.request import Scale
 
 ErrorCode = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(STATUS)})]
@@ -207,6 +207,26 @@ class ThumbnailAnswer(_Answer):
     thumbnail_url: PathOfServer
 
 
+class DiskStats(_Answer):
+    """The cache's disk tier: counters since the start, and the present. MB are 10^6 bytes."""
+
+    hits: int
+    misses: int
+    hit_rate_percent: float
+    evictions: int
+    expirations: int
+    rejected: int
+    """Results too large to be stored."""
+    damaged: int
+    """Files that were damaged or gone, and were made again."""
+    items: int
+    mb: float
+    max_mb: float
+    utilization_percent: float
+    pinned: int
+    """How many of the items stay whatever comes."""
+
+
 class CacheStats(_Facts):
     """Counters since the start, and the present. What a plain dict (`CACHE_BACKEND=dict`) does not count is null."""
 
@@ -229,6 +249,7 @@ class CacheStats(_Facts):
     cleared: int | None = None
     current_items: int
     current_memory_mb: float
+    disk: DiskStats
     max_items: int | None
     max_memory_mb: float | None
     memory_utilization_percent: float
@@ -289,6 +310,10 @@ class CacheEntryAnswer(_Answer):
     expires_at: float | None
     """Null: never."""
     expired: bool
+    tier: Literal["memory", "disk"]
+    """The nearest that has it."""
+    on_disk: bool
+    pinned: bool
 
 
 class CacheEntriesAnswer(_Answer):
@@ -306,6 +331,14 @@ class EntryDeletedAnswer(_Answer):
     status: Literal["success"] = "success"
     message: str
     key: str
+
+
+class PinAnswer(_Answer):
+    """`PUT` and `DELETE /api/cache/entries/<key>/pin`."""
+
+    status: Literal["success"] = "success"
+    key: str
+    pinned: bool
 
 
 class ModelRow(_Answer):

@@ -10,7 +10,8 @@ from flask import Flask, Response, g, request
 from errors import BusyError, JobCancelledError, NotOfferedError, OrfeasError, bad_field
 from web.operations import MODEL_TYPES, operation
 from web.responses import CLIENT_GONE, stream
-from work.jobs import Job, JobStatus
+from work.jobs import Job
+from work.records import JobStatus
 
 if TYPE_CHECKING:
     from web import answers

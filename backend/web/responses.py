@@ -21,7 +21,7 @@ from picture import VIEWS
 
 if TYPE_CHECKING:  # with pydantic, which the start does not wait for
     from web.answers import JobAnswer
-    from work.service import View
+    from work.jobs import View
 
 CLIENT_GONE = "waitress.client_disconnected"
 """Where a request's environment has a function that tells whether the client has closed the connection."""
@@ -38,6 +38,7 @@ STATUS = {
     "method_not_allowed": 405,
     "job_busy": 409,
     "shape_lost": 409,
+    "result_evicted": 409,
     "cancelled": 410,
     "upload_lost": 410,
     "too_large": 413,
@@ -51,12 +52,14 @@ STATUS = {
     "storage": 500,
     "not_offered": 501,
     "busy": 503,
+    "interrupted": 503,
     "loading": 503,
     "model_not_ready": 503,
     "model_unavailable": 503,
     "queue_full": 503,
     "stopped": 503,
     "out_of_memory": 507,
+    "disk_full": 507,
 }
 """The HTTP status of each code in `errors.py`."""
 

@@ -27,7 +27,7 @@ from werkzeug.sansio.multipart import MultipartDecoder
 from errors import RequestError, bad_field
 from mesh.formats import FORMATS, Dimensions
 from picture import VIEWS, Background, View
-from work.jobs import JobStatus
+from work.records import JobStatus
 from work.request import (
     LEAST_FACES,
     LEAST_QUALITY,
@@ -299,6 +299,13 @@ class PageQuery(_Body):
 
     limit: Annotated[int, Field(ge=1, le=1000), Digits] = 100
     offset: Annotated[int, Field(ge=0, le=10**9), Digits] = 0
+
+
+class TierQuery(_Body):
+    """`POST /api/cache/clear`."""
+
+    tier: Literal["memory", "disk", "shared", "all"] = "all"
+    """What is cleared; there is no shared tier yet."""
 
 
 class JobsQuery(PageQuery):

@@ -2,35 +2,39 @@
 
 `Jobs` owns the records and knows who may see them. It shares one lock, `changed`, with the queue: a job and its run are
 always seen at one instant.
-
-A record is written whole, as JSON, and says its version; a change of any field of `Record` is a new version. Version 1
-(ORFEAS 0.1, which said none) had one picture, `upload`, and the wishes as `body`.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
-from enum import StrEnum
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from errors import JobBusyError, NotFoundError, OrfeasError
-from mesh.formats import FORMATS
+from store.earlier import Earlier
 from store.files import Files
-from work.request import LEAST_QUALITY, MOST_QUALITY, Picture, Wishes
+from work.records import (
+    ACTIVE,
+    FIELDS,
+    FINAL,
+    RECORD_VERSION,
+    Delivery,
+    Failure,
+    JobStatus,
+    Record,
+    RecordError,
+    load_record,
+)
+from work.request import Wishes
 
 if TYPE_CHECKING:
     from work.queue import Ticket
 
-RECORD_VERSION = 2
-"""What is written; earlier ones are read."""
 KEEP_JOBS = 500
 """Jobs that are remembered with their files; the oldest settled ones are forgotten first."""
 MAX_WAITERS = 20
@@ -41,144 +45,6 @@ GONE_AFTER_SECONDS = 60.0
 """A cancelled job answers 410 after this long: old pages take only completed and failed for final."""
 
 log = logging.getLogger(__name__)
-
-
-class RecordError(ValueError):
-    """A record that this version cannot read; the text says why."""
-
-
-class JobStatus(StrEnum):
-    """The status words of the API."""
-
-    UPLOADED = "uploaded"
-    QUEUED = "queued"
-    INITIALIZING = "initializing"
-    PROCESSING = "processing"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-ACTIVE = frozenset({JobStatus.QUEUED, JobStatus.INITIALIZING, JobStatus.PROCESSING})
-FINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What a completed job has on disk."""
-
-    filename: str
-    file_size: int
-    etag: str
-    shape_key: str
-    model: str
-    cached: bool
-    mesh: dict[str, Any]
-    timings: dict[str, float]
-    seconds_saved: float = 0.0
-    """What the steps that did not have to be run took when they were, less what else the answer took."""
-    model_note: str | None = None
-    wishes: Wishes | None = None
-    """What it was made with: the job may have been started again with others since."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a job failed."""
-
-    error: str
-    error_type: str
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(slots=True, kw_only=True)
-class Record:
-    """One job: its pictures and what became of them. Times are seconds since the epoch."""
-
-    id: str
-    owner: str | None
-    """Names the key that made it; None: it was made while no key was set."""
-    created_at: float
-    pictures: dict[str, Picture]
-    """By view."""
-    mask: str | None = None
-    """SHA-256 of the user's own mask of the front; None: the server finds the object."""
-    status: JobStatus = JobStatus.UPLOADED
-    wishes: Wishes = field(default_factory=Wishes)
-    delivery: Delivery | None = None
-    failure: Failure | None = None
-    started_at: float | None = None
-    finished_at: float | None = None
-    has_thumbnail: bool = False
-
-
-_FIELDS = tuple(each.name for each in fields(Record))
-
-
-def dump_record(record: Record) -> bytes:
-    """The record as it is written."""
-    values = {name: getattr(record, name) for name in _FIELDS}
-    return json.dumps({"version": RECORD_VERSION, **values}, default=asdict).encode()
-
-
-def load_record(data: bytes) -> dict[str, Any]:
-    """The fields of a record of this or an earlier version; RecordError."""
-    try:
-        raw = json.loads(data)
-        version = raw.get("version", 1)
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise RecordError("it is no JSON object") from error
-    if type(version) is not int or version not in (1, RECORD_VERSION):
-        raise RecordError(f"its version is {version!r}, this server knows 1 to {RECORD_VERSION}")
-    try:
-        record = _reader().validate_python(_converted(raw) if version == 1 else raw)
-        _check_record(record)
-    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise RecordError(f"a field is missing or wrong: {str(error).splitlines()[0]}") from error
-    return {name: getattr(record, name) for name in _FIELDS}
-
-
-def _check_record(record: Record) -> None:
-    """ValueError for what no answer could be made of, and for what no request may ask for."""
-    for name in ("created_at", "started_at", "finished_at"):
-        if (value := getattr(record, name)) is not None:
-            datetime.fromtimestamp(value, UTC)
-    if not LEAST_QUALITY <= record.wishes.quality <= MOST_QUALITY or record.wishes.format not in FORMATS:
-        raise ValueError("wishes: out of range")
-    if record.delivery is not None:
-        mesh = record.delivery.mesh
-        sides, whole = mesh["extents_mm"], (mesh["vertices"], mesh["faces"])
-        numbers = [*sides, mesh["volume_mm3"]]
-        if len(sides) != 3 or not all(isinstance(n, int) for n in whole) or not all(math.isfinite(n) for n in numbers):
-            raise ValueError("delivery.mesh: no report of a mesh")
-    if record.status is JobStatus.COMPLETED and record.delivery is None:
-        raise ValueError("delivery: is missing")
-    json.dumps(asdict(record), ensure_ascii=False, allow_nan=False).encode()  # half of a surrogate pair is no text
-
-
-@functools.cache
-def _reader() -> Any:
-    from pydantic import TypeAdapter  # a fresh folder needs no records, and the start does not wait for pydantic
-
-    return TypeAdapter(Record)
-
-
-def _converted(raw: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 as version 2."""
-    upload, body = raw["upload"], raw["body"]
-    picture = {
-        "name": f"{raw['id']}.{upload['extension']}",
-        **{name: upload[name] for name in ("extension", "original_filename", "sha256", "image_info", "empty")},
-        "hidden": None,
-    }
-    wishes = {name: value for name, value in body.items() if name != "job_id"}
-    kept = ("id", "created_at", "mask", "status", "delivery", "failure", "started_at", "finished_at", "has_thumbnail")
-    return {
-        "owner": None,
-        "pictures": {"front": picture},
-        "wishes": wishes,
-        **{name: raw[name] for name in kept if name in raw},
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,36 +73,101 @@ class Job(Record):
     attempt: int = 0
     """Counts how often it was begun: what an earlier attempt made is not this one's."""
 
+    @property
+    def contents(self) -> tuple[str | None, str | None]:
+        """What it names of the files of results: the delivered file, the shape."""
+        return (self.delivery.sha256, self.delivery.shape_sha256) if self.delivery else (None, None)
+
+    @property
+    def upload_bytes(self) -> int:
+        """Of its pictures."""
+        return sum(picture.image_info.get("file_size", 0) for picture in self.pictures.values())
+
+    def dump(self) -> bytes:
+        """Its record, as it is written."""
+        values = {name: getattr(self, name) for name in FIELDS}
+        return json.dumps({"version": RECORD_VERSION, **values}, default=asdict).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A job and its run as they are at one instant."""
+
+    job: Job
+    version: int
+    status: JobStatus
+    progress: int
+    step: str
+    queue_position: int
+    eta_seconds: float | None
+    wishes: Wishes
+    delivery: Delivery | None
+    failure: Failure | None
+    started_at: float | None
+    finished_at: float | None
+
 
 class Jobs:
-    """Every job of the server, by id."""
+    """Every job of the server, by id, in the order in which they came."""
 
-    def __init__(self, files: Files, changed: threading.Condition, clock: Callable[[], float] = time.time) -> None:
-        self._files, self._changed, self._clock = files, changed, clock
+    def __init__(
+        self,
+        files: Files,
+        changed: threading.Condition,
+        clock: Callable[[], float] = time.time,
+        max_upload_bytes: float = math.inf,
+    ) -> None:
+        """`max_upload_bytes`: of the pictures of all jobs together."""
+        self._files, self._changed, self._clock, self._max_upload_bytes = files, changed, clock, max_upload_bytes
         self._jobs: dict[str, Job] = {}
+        self._upload_bytes = 0
         self._waiters = 0
         self._stopped = False
 
     def restore(self) -> list[Job]:
-        """Take over the records of an earlier process; what cannot be read is set aside. The jobs, oldest first."""
-        for stored in self._files.records():
+        """Take over the jobs of an earlier process, those of earlier releases too. All of them, oldest first.
+
+        A record that cannot be read stays where it is in the index; one in a file is set aside.
+        """
+        for job_id, data in self._files.index.jobs():
             try:
-                job = Job(**load_record(stored.data))
-                if job.id != stored.job_id:
-                    raise RecordError(f"it says that it belongs to job {job.id}")
+                self._restored(_read(job_id, data))
+            except RecordError as error:
+                log.warning("the record of job %s cannot be read (%s): it stays in the index", job_id, error)
+        self._take_over(Earlier(self._files))
+        self._files.sweep()
+        self._files.blobs.sweep()
+        return list(self._jobs.values())
+
+    def _restored(self, job: Job) -> None:
+        self._jobs[job.id] = job
+        self._upload_bytes += job.upload_bytes
+
+    def _take_over(self, earlier: Earlier) -> None:
+        found = list[tuple[Job, bool]]()
+        for stored in earlier.records():
+            try:
+                found.append((_read(stored.job_id, stored.data), stored.aside))
             except RecordError as error:
                 if not stored.aside:
-                    folder = self._files.set_aside(stored.job_id)
+                    folder = earlier.set_aside(stored.job_id)
                     log.warning("the record of job %s cannot be read (%s): moved to %s", stored.job_id, error, folder)
-                continue
-            if stored.aside and job.id in self._jobs:
+        found.sort(key=lambda each: (each[1], each[0].created_at))
+        for job, aside in found:
+            if aside and job.id in self._jobs:
                 continue  # there is a readable one beside it
-            if stored.aside:
-                self._files.take_back(stored.job_id)
-                log.warning("the record of job %s can be read again: taken back", stored.job_id)
-            self._jobs[job.id] = job
-        self._files.sweep()
-        return sorted(self._jobs.values(), key=lambda job: job.created_at)
+            if aside:
+                earlier.take_back(job.id)
+                log.warning("the record of job %s can be read again: taken back", job.id)
+            if job.delivery is not None:
+                job.delivery = _kept(earlier, job.id, job.delivery)
+            self._files.index.save_job(job.id, job.dump(), *job.contents)
+            earlier.forget(job.id)
+            if job.id not in self._jobs:
+                self._restored(job)
+        if found:
+            log.warning("%d jobs of an earlier release were taken over", len(found))
+        earlier.sweep()
 
     # ── finding ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -254,8 +185,7 @@ class Jobs:
         with self._changed:
             mine = [job for job in self._jobs.values() if caller.may_see(job)]
             wanted = [job for job in mine if status is None or self.status(job) is status]
-        newest = sorted(wanted, key=lambda job: job.created_at, reverse=True)
-        return newest[offset : offset + limit], len(newest)
+        return wanted[::-1][offset : offset + limit], len(wanted)
 
     def counts(self) -> dict[JobStatus, int]:
         """How many jobs are in each state."""
@@ -263,18 +193,18 @@ class Jobs:
             statuses = [self.status(job) for job in self._jobs.values()]
         return {status: statuses.count(status) for status in JobStatus}
 
-    def names_shape(self, key: str) -> bool:
-        """Whether some job's result was made from that shape."""
+    def all(self) -> list[Job]:
+        """Every job, oldest first."""
         with self._changed:
-            return any(job.delivery and job.delivery.shape_key == key for job in self._jobs.values())
-
-    def all_active(self) -> list[Job]:
-        """Those that wait or run."""
-        return [job for job in self._jobs.values() if job.status in ACTIVE]
+            return list(self._jobs.values())
 
     def is_gone(self, job: Job) -> bool:
         """A job cancelled more than a minute ago."""
         return job.status is JobStatus.CANCELLED and self._clock() - (job.finished_at or 0) > GONE_AFTER_SECONDS
+
+    def is_kept(self, job_id: str) -> bool:
+        """Whether there is such a job."""
+        return job_id in self._jobs
 
     def check_kept(self, job: Job) -> None:
         """NotFoundError when it was deleted meanwhile."""
@@ -289,25 +219,45 @@ class Jobs:
 
     # ── changing: the caller holds `changed` wherever it decides by what it has seen ────────────────────────────────
 
-    def add(self, job: Job, uploads: dict[str, bytes]) -> list[Job]:
-        """Keep a new job with its pictures, by name; those that are too many now, for the caller to forget."""
-        self._files.save_job(job.id, uploads, dump_record(job))
+    def add(self, job: Job) -> list[Job]:
+        """Keep a new job, whose pictures are kept already; those that are too many now, for the caller to forget."""
         with self._changed:
-            self._jobs[job.id] = job
-            if len(self._jobs) <= KEEP_JOBS:
-                return []
-            settled = (job for job in self._jobs.values() if job.status not in ACTIVE)
-            return sorted(settled, key=lambda job: job.created_at)[: len(self._jobs) - KEEP_JOBS]
+            self.save(job)
+            self._restored(job)
+            many, much = len(self._jobs) - KEEP_JOBS, self._upload_bytes - self._max_upload_bytes
+            surplus = list[Job]()
+            for old in self._jobs.values() if many > 0 or much > 0 else ():
+                if many <= 0 and much <= 0:
+                    break
+                if old.status not in ACTIVE and old is not job and (many > 0 or old.upload_bytes):
+                    surplus.append(old)
+                    many, much = many - 1, much - old.upload_bytes
+            return surplus
 
     def remove(self, job: Job) -> None:
-        """Drop it."""
+        """Drop it, and the contents that it alone names; JobBusyError, NotFoundError, OSError."""
+        with self._changed:
+            self.check_idle(job)
+            self._remove(job)
+
+    def _remove(self, job: Job) -> None:
+        self._files.index.change(lambda db: db.execute("DELETE FROM jobs WHERE id = ?", (job.id,)))
         del self._jobs[job.id]
+        self._upload_bytes -= job.upload_bytes
+        self._release(job.contents, None)
+
+    def _release(self, before: tuple[str | None, ...], job: Job | None) -> None:
+        """Give up the contents that it named before, and does not any more."""
+        after = job.contents if job else ()
+        if gone := [sha256 for sha256 in before if sha256 and sha256 not in after]:
+            self._files.blobs.release(gone)
 
     def begin(self, job: Job, wishes: Wishes, ticket: Ticket | None = None) -> int:
         """It waits for its run, or (without a ticket) is being answered at once. The attempt; JobBusyError."""
         self.check_idle(job)
         job.wishes, job.status, job.ticket = wishes, JobStatus.QUEUED, ticket
         job.attempt += 1
+        job.interruptions = 0
         job.failure = job.started_at = job.finished_at = None
         if ticket is None or ticket.run.started is not None:
             job.status, job.started_at = JobStatus.INITIALIZING, self._clock()
@@ -324,38 +274,67 @@ class Jobs:
         for job in self.holders(tickets):
             job.status, job.started_at = JobStatus.INITIALIZING, self._clock()
             self._touch(job)
+            self._try_to_save(job)
+
+    def queue_again(self, job: Job, ticket: Ticket | None) -> None:
+        """It waits for its run once more: in this process or, without a ticket, in the next one."""
+        job.status, job.ticket, job.started_at = JobStatus.QUEUED, ticket, None
+        self._touch(job)
+        self._try_to_save(job)
 
     def settle(self, job: Job, status: JobStatus, **facts: Any) -> None:
-        """It is over."""
-        run_version = job.ticket.run.version if job.ticket else 0
+        """It is over. What it named before, and names no more, goes unless others name it."""
+        run_version, before = job.ticket.run.version if job.ticket else 0, job.contents
         job.status, job.finished_at, job.ticket = status, self._clock(), None
         for name, value in facts.items():
             setattr(job, name, value)
         job.version += run_version
         self._touch(job)
-        self.save(job)
+        self._try_to_save(job)
+        self._release(before, job)
 
-    def changed(self, job: Job) -> None:
-        """Something else of it is different now: keep it, tell who waits."""
+    def change(self, job: Job, **facts: Any) -> None:
+        """Something else of it is different from now on; OSError: then nothing is."""
+        before, contents, size = {name: getattr(job, name) for name in facts}, job.contents, job.upload_bytes
+        try:
+            for name, value in facts.items():
+                setattr(job, name, value)
+            self.save(job)
+        except OSError:
+            for name, value in before.items():
+                setattr(job, name, value)
+            raise
+        self._upload_bytes += job.upload_bytes - size
         self._touch(job)
-        self.save(job)
+        self._release(contents, job)
 
     def _touch(self, job: Job) -> None:
         job.version += 1
         self._changed.notify_all()
 
     def save(self, job: Job) -> None:
-        """A record is a few hundred bytes: written under the lock, so that records never overtake each other."""
+        """A record is a few hundred bytes: written under the lock, so that none overtakes another. OSError."""
+        self._files.index.save_job(job.id, job.dump(), *job.contents)
+
+    def _try_to_save(self, job: Job) -> None:
         try:
-            self._files.save_record(job.id, dump_record(job))
+            self.save(job)
         except OSError as error:
             log.error("the record of job %s could not be written: %s", job.id, error)
 
     # ── waiting ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def status(self, job: Job) -> JobStatus:
-        """Its status at this instant: a run that has told of a stage is being processed."""
-        return JobStatus.PROCESSING if job.ticket and job.ticket.run.stage else job.status
+        """Its status at this instant: a run that has told of a stage is being processed, and a result that had to make
+        room is none."""
+        if job.ticket and job.ticket.run.stage:
+            return JobStatus.PROCESSING
+        return JobStatus.FAILED if self.is_evicted(job) else job.status
+
+    def is_evicted(self, job: Job) -> bool:
+        """Whether neither what it delivered nor what it could be converted from is there any more."""
+        missing = self._files.blobs.missing
+        return job.status is JobStatus.COMPLETED and all(each is None or each in missing for each in job.contents)
 
     def wait(
         self,
@@ -394,6 +373,20 @@ class Jobs:
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+
+
+def _read(job_id: str, data: bytes) -> Job:
+    job = Job(**load_record(data))
+    if job.id != job_id:
+        raise RecordError(f"it says that it belongs to job {job.id}")
+    return job
+
+
+def _kept(earlier: Earlier, job_id: str, delivery: Delivery) -> Delivery:
+    """As it is delivered now."""
+    sha256, size = earlier.keep_output(job_id, delivery.filename) or (None, delivery.file_size)
+    shape, _ = earlier.keep_shape(delivery.shape_key) or (None, 0)
+    return replace(delivery, sha256=sha256, file_size=size, shape_sha256=shape)
 
 
 def _version(job: Job) -> int:

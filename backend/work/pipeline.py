@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ from errors import (
     OrfeasError,
     OutOfMemoryError,
     ShapeLostError,
-    StorageError,
     UploadLostError,
 )
 from mesh.finish import finish
@@ -36,15 +34,14 @@ from models.base import Cancelled, Model, ShapeOptions
 from picture import cutout
 from picture.decode import Picture, Pixels, check_not_empty, decode, hidden_share, is_cut_out
 from store.files import Files
+from store.filesystem import storage_error
+from store.made import Made, made
 from store.results import Results
 from work.plan import Plan, cutout_key, file_key
-from work.request import Made, Outcome, Reporter, Request, Silence, Wishes
+from work.request import Outcome, Reporter, Request, Silence, Wishes
 
 _MODEL_SHARE = (0.15, 0.85)
 """Where the model's own progress lies in that of the whole run."""
-
-_BOOKED: Any = {"cost_of": attrgetter("own_seconds"), "size_of": attrgetter("size_mb")}
-"""How the cache books what a step made."""
 
 _cutting = threading.BoundedSemaphore(2)
 """A picture of 50 megapixels takes some 400 MB while its object is looked for."""
@@ -93,9 +90,13 @@ class Pipeline:
                 if cancelled() or run.led:
                     raise
 
-    def convert(self, shape_key: str, wishes: Wishes) -> Outcome:
-        """A finished job's shape in another format; ShapeLostError when it is neither cached nor stored."""
-        return self._outcome(shape_key, file_key(shape_key, wishes), wishes, lambda: self._stored_shape(shape_key))
+    def convert(self, shape_key: str, content: str | None, sources: tuple[str, ...], wishes: Wishes) -> Outcome:
+        """A finished job's shape in another format; ShapeLostError when it is neither cached nor kept for the job.
+
+        `content` is its SHA-256, where it was kept, `sources` those of the pictures that it was made of.
+        """
+        key = file_key(shape_key, wishes)
+        return self._outcome(shape_key, key, wishes, lambda: self._kept_shape(shape_key, content, sources))
 
     def mask(self, request: Request) -> bytes:
         """What of the front picture is taken for the object: an 8-bit grey PNG of the picture's size."""
@@ -119,16 +120,16 @@ class Pipeline:
                 mesh = (run and run.mesh) or Mesh.from_bytes(packed.data)
                 data, report = make_file(mesh, wishes)
             own = timings["export"]
-            return _made(data, {**packed.seconds, "export": own}, own, report)
+            return made(data, {**packed.seconds, "export": own}, own, packed.sources, report, packed.sha256)
 
         with known_failures():
-            made = self._results.get_or_compute(key, file, **_BOOKED)
+            found = self._results.get_or_compute(key, file)
         total = time.perf_counter() - started
-        skipped = sum(seconds for step, seconds in made.seconds.items() if step not in timings)
+        skipped = sum(seconds for step, seconds in found.seconds.items() if step not in timings)
         saved = max(0.0, skipped - max(0.0, total - sum(timings.values())))
         told = {**timings, "total": round(total, 4)}
         cached = "shape" not in timings
-        return Outcome(made, key, shape_key, cached, told, round(saved, 4), shape=used[0] if used else None)
+        return Outcome(found, key, shape_key, cached, told, round(saved, 4), shape=used[0] if used else None)
 
     def _cached_shape(self, key: str) -> Made:
         shape = self._look(key)
@@ -136,13 +137,13 @@ class Pipeline:
             raise ShapeLostError
         return shape
 
-    def _stored_shape(self, key: str) -> Made:
+    def _kept_shape(self, key: str, content: str | None, sources: tuple[str, ...]) -> Made:
         shape = self._look(key)
         if shape is None:
-            data = self._files.shape(key)
+            data = self._files.blobs.read(content) if content else None
             if data is None:
                 raise ShapeLostError
-            shape = _made(data, {}, 0.0)
+            shape = made(data, {}, 0.0, sources)
             self._keep(key, shape, shape.size_mb)
         return shape
 
@@ -170,8 +171,7 @@ class _Run:
 
     def shape(self, plan: Plan, model: Model) -> Made:
         """The shape, made if it is not known."""
-        made: Made = self._results.get_or_compute(plan.shape, lambda: self._make_shape(plan, model), **_BOOKED)
-        return made
+        return self._results.get_or_compute(plan.shape, lambda: self._make_shape(plan, model))
 
     def found_mask(self, view: str, key: str) -> Made | None:
         """The object that was looked for in a picture; None where a mask is given, by the user or by the file."""
@@ -189,10 +189,9 @@ class _Run:
                 alpha = cutout.foreground(self._picture(view).rgba, background)[..., 3]
                 png = cutout.mask_png(alpha)
             own = self.timings["cutout"]
-            return _made(png, {"cutout": own}, own)
+            return made(png, {"cutout": own}, own, (self._request.pictures[view].sha256,))
 
-        found: Made = self._results.get_or_compute(key, find, **_BOOKED)
-        return found
+        return self._results.get_or_compute(key, find)
 
     def cut_out(self, view: str, found: Made | None = None) -> Pixels:
         """(H,W,4) the picture with the object's mask as alpha."""
@@ -219,10 +218,10 @@ class _Run:
                 raise BadShapeError(f"the model returned {type(self.mesh).__name__} and no mesh")
             self.mesh.check()
             data = self.mesh.to_bytes()
-            self._files.save_shape(plan.shape, data)
         own = self.timings["shape"]
         looked_for = sum(found.own_seconds for found in masks.values() if found)
-        return _made(data, {"cutout": looked_for, "shape": own} if looked_for else {"shape": own}, own)
+        sources = tuple(self._request.pictures[view].sha256 for view in plan.cutouts)
+        return made(data, {"cutout": looked_for, "shape": own} if looked_for else {"shape": own}, own, sources)
 
     def _picture(self, view: str) -> Picture:
         if view not in self._decoded:
@@ -267,10 +266,6 @@ def _unit_scaled(mesh: Mesh) -> Mesh:
     return replace(mesh, vertices=vertices.astype(np.float32))
 
 
-def _made(data: bytes, seconds: dict[str, float], own: float, report: dict[str, Any] | None = None) -> Made:
-    return Made(data, seconds, own, len(data) / 1e6, report)
-
-
 @contextlib.contextmanager
 def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
     started = time.perf_counter()
@@ -288,7 +283,7 @@ def known_failures() -> Iterator[None]:
     except OrfeasError:
         raise
     except OSError as error:
-        raise StorageError(f"a file could not be read or written: {error.strerror or error}") from error
+        raise storage_error(error) from error
     except Exception as error:
         # torch.cuda.OutOfMemoryError by name, as torch may not be there at all
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

@@ -117,17 +117,19 @@ class Queue:
 
     # ── asking and giving up ─────────────────────────────────────────────────────────────────────────────────────
 
-    def submit(self, request: Request, plan: Plan | None, key: str | None, workers: int) -> Ticket:
+    def submit(
+        self, request: Request, plan: Plan | None, key: str | None, workers: int, *, bounded: bool = True
+    ) -> Ticket:
         """Wait in the lane of the request's model, or join the run under way of the same key.
 
-        `workers`: how many threads the lane may have. QueueFullError, StoppedError.
+        `workers`: how many threads the lane may have. StoppedError; QueueFullError, if it is `bounded`.
         """
         with self._changed:
             if self._stopped:
                 raise StoppedError("the server is shutting down", {"retry_after": 10})
             run = self._under_way(key) if key else None
             if run is None:
-                run = self._new_run(request, plan, key, workers)
+                run = self._new_run(request, plan, key, workers, bounded)
             else:
                 self.coalesced += 1
             ticket = Ticket(request, run)
@@ -139,12 +141,12 @@ class Queue:
         runs = (run for lane in self._lanes.values() for run in (*lane.running, *lane.waiting))
         return next((run for run in runs if run.key == key), None)
 
-    def _new_run(self, request: Request, plan: Plan | None, key: str | None, workers: int) -> Run:
+    def _new_run(self, request: Request, plan: Plan | None, key: str | None, workers: int, bounded: bool) -> Run:
         lane = self._lanes.setdefault(request.model, _Lane())
         lane.most = workers
         # A run that a worker is about to take does not wait.
         waiting = sum(max(0, len(each.waiting) + len(each.running) - each.most) for each in self._lanes.values())
-        if waiting >= self._max_queued:
+        if bounded and waiting >= self._max_queued:
             raise QueueFullError("too many jobs are waiting", {"retry_after": self._retry_after()})
         run = Run(request.model, plan, key, (request.model, request.wishes.quality))
         lane.waiting.append(run)
@@ -239,10 +241,11 @@ class Queue:
 
     # ── knowing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def makes(self, shape_key: str) -> bool:
-        """Whether a run under way makes, or uses, that shape."""
-        runs = (run for lane in self._lanes.values() for run in lane.running)
-        return any(run.plan is not None and run.plan.shape == shape_key for run in runs)
+    def makes(self, key: str) -> bool:
+        """Whether a run under way makes, or uses, the shape or the file of that key."""
+        with self._changed:
+            plans = [run.plan for lane in self._lanes.values() for run in lane.running if run.plan is not None]
+        return any(key in (plan.shape, plan.file) for plan in plans)
 
     def lengths(self) -> tuple[int, int]:
         """Runs under way, runs that wait, in all lanes together."""

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from errors import EmptyImageError, bad_field
 from mesh.formats import Dimensions, Fit
 from picture import Background
+from store.made import Made
 
 Scale = Literal["mm", "unit"]
 
@@ -74,21 +76,6 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """What a step made, as the cache holds it: immutable bytes, and what is worth knowing of them."""
-
-    data: bytes
-    seconds: Mapping[str, float]
-    """What each step on the way here took, by its name; a step whose time is not known is not there."""
-    own_seconds: float
-    """What the last of them took: what the cache saves by keeping this, as long as it keeps the others."""
-    size_mb: float
-    """What it holds, in MB (10^6 bytes); a few numbers are noise beside the bytes."""
-    report: Mapping[str, Any] | None = None
-    """What was measured on a file."""
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a request comes to: the file, and the facts that every job of the run delivers."""
 
@@ -125,3 +112,15 @@ class Silence:
     def within(self, low: float, high: float) -> Reporter:
         """Itself."""
         return self
+
+
+def check_possible(request: Request, reads: frozenset[str], needs_image: bool) -> None:
+    """Refuse what is seen at a glance to come to nothing."""
+    front = request.pictures.get("front")
+    if front is None:
+        if request.pictures or needs_image:
+            raise bad_field("front", "is missing: the model needs a picture of the front")
+        if not request.wishes.prompt:
+            raise bad_field("prompt", "is missing: there is no picture either")
+    elif "image" in reads and (reason := front.empty.get(request.wishes.remove_background)):
+        raise EmptyImageError(reason, {"image": reason})

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,10 +18,11 @@ from cache_manager import LRUCache
 from errors import (
     EmptyImageError,
     JobBusyError,
+    JobInterruptedError,
     NotFoundError,
+    OrfeasError,
+    ResultEvictedError,
     ShapeLostError,
-    StoppedError,
-    StorageError,
     TooLargeError,
     UploadLostError,
     bad_field,
@@ -29,11 +30,15 @@ from errors import (
 from mesh.formats import FORMATS
 from models.shelf import Known, Shelf
 from store.files import Files
+from store.filesystem import storage_error, told
+from store.made import Made
 from store.results import Results
-from work.jobs import ACTIVE, Caller, Delivery, Failure, Job, Jobs, JobStatus, failure_of
+from work.jobs import Caller, Job, Jobs, View, failure_of
+from work.keeping import Keeping, Limits
 from work.plan import Plan, plan
 from work.queue import Queue, Run, Ticket
-from work.request import Outcome, Picture, Reporter, Request, Wishes
+from work.records import ACTIVE, Delivery, JobStatus
+from work.request import Outcome, Picture, Reporter, Request, Wishes, check_possible
 
 if TYPE_CHECKING:  # with numpy and Pillow, which the start does not wait for
     from picture.decode import Facts
@@ -42,34 +47,6 @@ if TYPE_CHECKING:  # with numpy and Pillow, which the start does not wait for
 log = logging.getLogger(__name__)
 _FACTS_MB = 0.002
 """What the facts of one picture hold, roughly."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A job and its run as they are at one instant."""
-
-    job: Job
-    version: int
-    status: JobStatus
-    progress: int
-    step: str
-    queue_position: int
-    eta_seconds: float | None
-    wishes: Wishes
-    delivery: Delivery | None
-    failure: Failure | None
-    started_at: float | None
-    finished_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What bounds uploads and runs."""
-
-    max_upload_bytes: int
-    max_image_pixels: int
-    max_queued: int
-    workers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +97,7 @@ class Service:
         self._look, self._keep, self._timer = look, keep, timer
         lock = threading.RLock()
         self._changed = threading.Condition(lock)
-        self.jobs = Jobs(files, self._changed)
+        self.jobs = Jobs(files, self._changed, max_upload_bytes=limits.max_uploads_bytes)
         self.queue = Queue(
             lock,
             self._changed,
@@ -130,20 +107,46 @@ class Service:
             max_queued=limits.max_queued,
         )
         self._pipeline: Pipeline | None = None
+        self._stopped = False
         self.seconds_saved = 0.0
         """Of all jobs since the start."""
         # The same bytes again need no decoding: only what is known of the picture is kept.
         self._facts = LRUCache(max_size=1000, max_memory_mb=1000 * _FACTS_MB)
-        self._restore()
+        self.jobs.restore()
+        self.keeping = Keeping(self.jobs, self.queue, results, files, self._facts, limits)
+        for job in self.jobs.all():
+            self._take_up(job)
 
-    def _restore(self) -> None:
-        for job in self.jobs.restore():
-            if job.status in ACTIVE:
-                with self._changed:
-                    self._settle(job, StoppedError())
-            elif job.delivery and not job.delivery.cached and job.started_at and job.finished_at:
-                seconds = max(0.0, job.finished_at - job.started_at)
-                self.queue.remember((job.delivery.model, job.wishes.quality), seconds)
+    def _take_up(self, job: Job) -> None:
+        """A job of the last process: one that ended in the middle of its run is run once more, and no more, as it may
+        be the reason."""
+        if job.status in ACTIVE and job.status is not JobStatus.QUEUED:
+            with self._changed:
+                if job.interruptions:
+                    self._settle(job, JobInterruptedError())
+                else:
+                    job.interruptions += 1
+                    self.jobs.queue_again(job, None)
+        elif job.delivery and not job.delivery.cached and job.started_at and job.finished_at:
+            seconds = max(0.0, job.finished_at - job.started_at)
+            self.queue.remember((job.delivery.model, job.wishes.quality), seconds)
+
+    def resume(self) -> None:
+        """Queue the jobs that the last process left, now that there is a model; begin to sweep."""
+        for job in self.jobs.all():
+            with self._changed:
+                if job.status is JobStatus.QUEUED and job.ticket is None and not self._stopped:
+                    self._resume(job)
+        self.keeping.start()
+
+    def _resume(self, job: Job) -> None:
+        try:
+            known = self.shelf.chosen(job.wishes.model)
+            request = Request(job.id, job.pictures, job.mask, job.wishes, known.id)
+            keys = plan(request, known.revision, known.reads) if known.revision else None
+            self.jobs.queue_again(job, self._ticket(request, keys, known, bounded=False))
+        except OrfeasError as error:
+            self._settle(job, error)
 
     @property
     def pipeline(self) -> Pipeline:
@@ -194,25 +197,34 @@ class Service:
         return job
 
     def _keep_job(self, job: Job, uploads: dict[str, bytes]) -> None:
-        for old in self.jobs.add(job, uploads):
+        try:
+            for name, data in uploads.items():
+                self.files.system.keep(self.files.uploads_dir / name, data)
+            surplus = self.jobs.add(job)
+        except OSError as error:
+            self.files.forget_job(job.id)
+            raise storage_error(error) from error
+        for old in surplus:
             with suppress(JobBusyError, NotFoundError):  # started or deleted since
-                self.forget(old)
+                self.keeping.forget(old, results=False)
 
     def _add_view(self, job: Job, view: str, checked: _Checked) -> Job:
         # A run may be under way that was asked for the earlier one: what a name stands for never changes.
         picture = checked.picture(f"{job.id}.{view}-{checked.facts.sha256[:12]}")
         with self._changed:
             self.jobs.check_idle(job)
-            self.files.save(self.files.upload(picture.name), checked.data)
             before = job.pictures.get(view)
-            job.pictures = {**job.pictures, view: picture}
+            facts: dict[str, Any] = {"pictures": {**job.pictures, view: picture}}
             if view == "front":  # the mask was drawn, and the model made, for another picture
-                job.mask, job.status, job.delivery, job.failure = None, JobStatus.UPLOADED, None, None
-            self.jobs.changed(job)
+                facts |= {"mask": None, "status": JobStatus.UPLOADED, "delivery": None, "failure": None}
+            with told():
+                self.files.save(self.files.upload(picture.name), checked.data)
+                self.jobs.change(job, **facts)
             if view == "front":
                 self.files.keep_mask(job.id, None)
         if before is not None and before.name != picture.name:
-            self.files.upload(before.name).unlink(missing_ok=True)
+            self.files.system.remove(self.files.upload(before.name))
+            self.keeping.forget_results([before])
         return job
 
     def prompt_only(self, wishes: Wishes, caller: Caller) -> Job:
@@ -235,10 +247,10 @@ class Service:
         digest, png = (None, b"") if data is None else self._checked_mask(job, data)
         with self._changed:
             self.jobs.check_idle(job)
-            if digest is not None:
-                self.files.save(self.files.new_mask(job.id, digest), png)
-            job.mask = digest
-            self.jobs.changed(job)  # the record first: it must never name a mask that is gone
+            with told():
+                if digest is not None:
+                    self.files.save(self.files.new_mask(job.id, digest), png)
+                self.jobs.change(job, mask=digest)  # the record first: it must never name a mask that is gone
             self.files.keep_mask(job.id, digest)
 
     def _checked_mask(self, job: Job, data: bytes) -> tuple[str, bytes]:
@@ -259,9 +271,9 @@ class Service:
         """Keep a small picture of the job's model."""
         with self._changed:
             self.jobs.check_kept(job)
-            self.files.save(self.files.thumbnail(job.id), data)
-            job.has_thumbnail = True
-            self.jobs.changed(job)
+            with told():
+                self.files.save(self.files.thumbnail(job.id), data)
+                self.jobs.change(job, has_thumbnail=True)
 
     # ── making ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -277,7 +289,7 @@ class Service:
             request = Request(job.id, job.pictures, job.mask, wishes, known.id)
         front = request.pictures.get("front")
         if front is None or (request.mask is None and wishes.remove_background in front.empty):
-            _check_possible(request, known)
+            check_possible(request, known.reads, known.needs_image)
         keys = plan(request, known.revision, known.reads) if known.revision else None
         if keys is not None and (outcome := pipeline.known(keys, wishes)) is not None:
             with self._changed:
@@ -289,21 +301,37 @@ class Service:
     def _enqueue(self, job: Job, request: Request, keys: Plan | None, known: Known) -> None:
         with self._changed:
             self.jobs.check_idle(job)
-            key = keys.file if keys and self.results.enabled else None
-            ticket = self.queue.submit(request, keys, key, self.limits.workers if known.thread_safe else 1)
+            ticket = self._ticket(request, keys, known)
             self.jobs.begin(job, request.wishes, ticket)
-            self.jobs.save(job)
+            try:
+                self.jobs.save(job)
+            except OSError as error:  # a restart would not know of it
+                self.queue.leave(ticket)
+                self._settle(job, storage_error(error))
+
+    def _ticket(self, request: Request, keys: Plan | None, known: Known, *, bounded: bool = True) -> Ticket:
+        key = keys.file if keys and self.results.enabled else None
+        workers = self.limits.workers if known.thread_safe else 1
+        return self.queue.submit(request, keys, key, workers, bounded=bounded)
 
     # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _execute(self, run: Run, reporter: Reporter) -> Outcome:
         """Do the work of a run, from the inputs of whichever of its requests still has them."""
-        tried, lost = set[str](), None
+        tried = dict[str, Request]()
+        try:
+            return self._with_model(run, reporter, tried)
+        finally:
+            for request in tried.values():
+                self.keeping.forget_if_deleted(request.job_id, request.pictures.values())
+
+    def _with_model(self, run: Run, reporter: Reporter, tried: dict[str, Request]) -> Outcome:
+        lost = None
         with self.shelf.use(run.lane) as model, self._timer(model.id).time():
             if model.device != "cpu":  # the processor has room for all
                 self.queue.hold(run, "cuda:0" if model.device == "cuda" else model.device)
             while (request := self._untried(run, tried)) is not None:
-                tried.add(request.job_id)
+                tried[request.job_id] = request
                 keys = run.plan
                 if keys is None or keys.revision != model.revision:
                     keys = plan(request, model.revision, model.reads)
@@ -313,7 +341,7 @@ class Service:
                     lost = error
             raise lost or UploadLostError
 
-    def _untried(self, run: Run, tried: set[str]) -> Request | None:
+    def _untried(self, run: Run, tried: Collection[str]) -> Request | None:
         with self._changed:
             return next((ticket.request for ticket in run.tickets if ticket.request.job_id not in tried), None)
 
@@ -334,60 +362,59 @@ class Service:
         self.jobs.settle(job, JobStatus.FAILED, failure=failure, delivery=None)
 
     def _deliver(self, job: Job, attempt: int, outcome: Outcome, request: Request) -> None:
-        """Put the job's own file in place and say completed, unless it was cancelled or begun anew in between."""
-        filename = f"model_{job.id}.{request.wishes.format}"
+        """Name the result in the job's record and say completed, unless it was cancelled or begun anew in between."""
+        file = outcome.file
         delivery = Delivery(
-            filename=filename,
-            file_size=len(outcome.file.data),
-            etag=outcome.file_key.rpartition(":")[2],
+            filename=f"model_{job.id}.{request.wishes.format}",
+            file_size=len(file.data),
+            file_key=outcome.file_key,
+            sha256=file.sha256,
             shape_key=outcome.shape_key,
+            shape_sha256=file.shape_sha256,
             model=request.model,
             cached=outcome.cached,
-            mesh=dict(outcome.file.report or {}),
+            mesh=dict(file.report or {}),
             timings=dict(outcome.timings),
             seconds_saved=outcome.seconds_saved,
             model_note=outcome.note,
             wishes=request.wishes,
         )
+
+        def shape() -> bytes | None:
+            found = outcome.shape or self.results.peek(outcome.shape_key)
+            return found.data if found is not None and found.sha256 == file.shape_sha256 else None
+
+        contents = [(file.sha256, lambda: file.data), *([(file.shape_sha256, shape)] if file.shape_sha256 else [])]
         try:
-            staged = self.files.stage_output(job.id, outcome.file.data)
-            with self._changed:
-                if job.status not in ACTIVE or job.attempt != attempt:
-                    staged.unlink(missing_ok=True)
-                    return
-                self.files.place_output(staged, job.id, filename)
-                self.jobs.settle(job, JobStatus.COMPLETED, delivery=delivery)
-                self.seconds_saved += outcome.seconds_saved
-                # The last job of the shape may have been forgotten meanwhile; this one may want another format of it.
-                if not self.files.has_shape(outcome.shape_key):
-                    shape = outcome.shape or self.results.peek(outcome.shape_key)
-                    if shape is not None:
-                        self.files.save_shape(outcome.shape_key, shape.data)
+            with self.files.blobs.holding(*contents), self._changed:
+                if job.status in ACTIVE and job.attempt == attempt:
+                    self.jobs.settle(job, JobStatus.COMPLETED, delivery=delivery)
+                    self.seconds_saved += outcome.seconds_saved
         except OSError as error:
-            log.error("the output of job %s could not be written: %s", job.id, error)
+            log.error("the result of job %s could not be kept: %s", job.id, error)
             with self._changed:
                 if job.status in ACTIVE and job.attempt == attempt:
-                    self._settle(job, StorageError(f"the file could not be written: {error.strerror or error}"))
+                    self._settle(job, storage_error(error))
 
     # ── what becomes of a job ────────────────────────────────────────────────────────────────────────────────────
 
     def view(self, job: Job) -> View:
         """The job and its run at one instant."""
         with self._changed:
-            run = job.ticket.run if job.ticket else None
+            run, status = job.ticket.run if job.ticket else None, self.jobs.status(job)
             position, eta = self.queue.place(run) if run else (0, None)
-            working = run is not None and bool(run.stage)
+            evicted = status is JobStatus.FAILED and job.status is JobStatus.COMPLETED
             return View(
                 job=job,
                 version=job.version + (run.version if run else 0),
-                status=JobStatus.PROCESSING if working else job.status,
-                progress=100 if job.status is JobStatus.COMPLETED else int(100 * run.progress) if run else 0,
-                step=run.stage if run is not None and run.stage else job.status.value,
+                status=status,
+                progress=100 if status is JobStatus.COMPLETED else int(100 * run.progress) if run else 0,
+                step=run.stage if run is not None and run.stage else status.value,
                 queue_position=position,
                 eta_seconds=eta,
                 wishes=job.wishes,
-                delivery=job.delivery if job.status is JobStatus.COMPLETED else None,
-                failure=job.failure,
+                delivery=job.delivery if status is JobStatus.COMPLETED else None,
+                failure=failure_of(ResultEvictedError()) if evicted else job.failure,
                 started_at=job.started_at,
                 finished_at=job.finished_at,
             )
@@ -402,41 +429,42 @@ class Service:
             self.jobs.settle(job, JobStatus.CANCELLED)
             return True
 
-    def forget(self, job: Job) -> None:
-        """Drop a job that is not active, with its files; JobBusyError."""
-        with self._changed:
-            self.jobs.check_idle(job)
-            self.jobs.remove(job)
-            shape = job.delivery.shape_key if job.delivery else None
-            if shape and not self.jobs.names_shape(shape) and not self.queue.makes(shape):
-                self.files.forget_shape(shape)
-        self.files.forget_job(job.id)
-
     def fetch(self, job: Job, filename: str) -> tuple[BinaryIO, int, str]:
         """The delivered file, or its shape converted to another format: stream, bytes, entity tag.
 
-        NotFoundError; ShapeLostError when the shape is gone, UploadLostError when its picture is gone too.
+        NotFoundError; where it is gone ResultEvictedError or, of another format, ShapeLostError, UploadLostError when
+        its picture is gone, too.
         """
         stem, _, extension = filename.rpartition(".")
         if stem not in ("model", f"model_{job.id}") or extension not in FORMATS:
             raise NotFoundError(f"a job's files are model.{', model.'.join(FORMATS)}")
         with self._changed:
             delivery, status = job.delivery, job.status
-            wishes = (delivery and delivery.wishes) or job.wishes
         if delivery is None:
             raise NotFoundError(f"the job has no result: it is {status}")
-        if delivery.filename.endswith(f".{extension}"):
-            try:
-                return self.files.output(job.id, delivery.filename).open("rb"), delivery.file_size, delivery.etag
-            except FileNotFoundError:  # deleted by hand: converted again below
-                pass
+        own = delivery.filename.endswith(f".{extension}")
+        if own and delivery.sha256:
+            file = self.files.blobs.open(delivery.sha256, delivery.file_size)
+            if file is not None:
+                return file, delivery.file_size, delivery.sha256
+        made = self._converted(job, delivery, extension, own)
+        return io.BytesIO(made.data), len(made.data), made.sha256
+
+    def _converted(self, job: Job, delivery: Delivery, extension: str, own: bool) -> Made:
+        wishes = replace(delivery.wishes or job.wishes, format=extension)
+        sources = tuple(picture.sha256 for picture in job.pictures.values())
         try:
-            outcome = self.pipeline.convert(delivery.shape_key, replace(wishes, format=extension))
+            made = self.pipeline.convert(delivery.shape_key, delivery.shape_sha256, sources, wishes).file
         except ShapeLostError:
             if all(self.files.upload(picture.name).exists() for picture in job.pictures.values()):
-                raise
-            raise UploadLostError("the shape and the picture are gone: upload the picture again") from None
-        return io.BytesIO(outcome.file.data), len(outcome.file.data), outcome.file_key.rpartition(":")[2]
+                raise (ResultEvictedError() if own else ShapeLostError()) from None
+            raise UploadLostError("the result and the picture are gone: upload the picture again") from None
+        if self.keeping.forget_if_deleted(job.id, job.pictures.values()):
+            raise NotFoundError("there is no such job")
+        if own and made.sha256 == delivery.sha256:
+            with suppress(OSError), self.files.blobs.holding((made.sha256, lambda: made.data)):
+                pass  # the job names it already
+        return made
 
     def mask(self, job: Job, wishes: Wishes) -> bytes:
         """What of the job's front picture is taken for the object: an 8-bit grey PNG of the picture's size."""
@@ -449,24 +477,15 @@ class Service:
         return job.pictures["front"]
 
     def stop(self, timeout: float) -> None:
-        """Refuse new jobs, tell running ones to cancel, wait up to `timeout` seconds for the workers."""
+        """Refuse new jobs, leave those that wait or run to the next process, wait up to `timeout` seconds for the
+        workers."""
+        self.keeping.stop()
         with self._changed:
+            self._stopped = True
             self.queue.stop()
-            for job in self.jobs.all_active():
+            for job in self.jobs.all():
                 if job.ticket is not None:
                     self.queue.leave(job.ticket)
-                self._settle(job, StoppedError())
+                    self.jobs.queue_again(job, None)
             self.jobs.stop()
         self.queue.join(timeout)
-
-
-def _check_possible(request: Request, known: Known) -> None:
-    """Refuse what is seen at a glance to come to nothing."""
-    front = request.pictures.get("front")
-    if front is None:
-        if request.pictures or known.needs_image:
-            raise bad_field("front", "is missing: the model needs a picture of the front")
-        if not request.wishes.prompt:
-            raise bad_field("prompt", "is missing: there is no picture either")
-    elif "image" in known.reads and (reason := front.empty.get(request.wishes.remove_background)):
-        raise EmptyImageError(reason, {"image": reason})

@@ -1,0 +1,257 @@
+"""The index: a SQLite file that knows every result on disk and every job.
+
+A transaction that has ended is on the disk (WAL, `synchronous=FULL`). What a row names was put there before: so after a
+power cut there may be a file that no row names, never a row whose file was not yet written. One process has the file,
+and in it one connection under one lock. A damaged index is set aside, and what can still be read of it taken over.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from errors import DataFolderError
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE results (
+    key TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,         -- cutout, shape or file
+    sha256 TEXT NOT NULL,       -- of the bytes, and the name of the file that holds them
+    bytes INTEGER NOT NULL,
+    seconds REAL NOT NULL,      -- what the last step to it took
+    facts TEXT NOT NULL,        -- JSON: what else is known of it
+    sources TEXT NOT NULL,      -- SHA-256 of the pictures that it was made of, with spaces between
+    stored REAL NOT NULL,       -- times are seconds since the epoch
+    used REAL NOT NULL,
+    uses INTEGER NOT NULL,
+    worth REAL NOT NULL,        -- who is worth least leaves first
+    expires REAL,               -- NULL: never
+    pinned INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX results_sha256 ON results (sha256);
+CREATE INDEX results_worth ON results (pinned, worth);
+CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,   -- the order in which they came
+    id TEXT NOT NULL UNIQUE,
+    file_sha256 TEXT,           -- what it delivered
+    shape_sha256 TEXT,          -- what other formats of it are converted from
+    record BLOB NOT NULL
+);
+CREATE INDEX jobs_file ON jobs (file_sha256);
+CREATE INDEX jobs_shape ON jobs (shape_sha256);
+CREATE TABLE numbers (name TEXT PRIMARY KEY, value REAL NOT NULL);    -- the age of the policy
+"""
+_TABLES = ("results", "jobs", "numbers")
+_ROOM = 1_000_000
+"""Bytes to make room for when the index cannot grow."""
+
+log = logging.getLogger(__name__)
+
+
+class Index:
+    """Open, or made. DataFolderError: a newer server wrote it, or it cannot be used at all."""
+
+    def __init__(self, path: Path, set_aside: Path) -> None:
+        """`set_aside`: the folder that a damaged index is moved to."""
+        self.lock = threading.RLock()
+        """Held while the index and the files that it names are made to agree."""
+        self.make_room: Callable[[Path, int], bool] = lambda path, size: False
+        """Asked when the disk is full; True: something was deleted."""
+        self._path = path
+        try:
+            self._db = self._open(set_aside)
+        except (sqlite3.Error, OSError) as error:
+            raise DataFolderError(f"the index {path} cannot be used: {error}") from error
+
+    def _open(self, set_aside: Path) -> sqlite3.Connection:
+        try:
+            db = _connect(self._path)
+        except sqlite3.DatabaseError as error:
+            if _is_full(error) or isinstance(error, sqlite3.OperationalError):
+                raise  # it may be sound
+        else:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version <= SCHEMA_VERSION:
+                return db
+            db.close()
+            raise DataFolderError(
+                f"the folder {self._path.parent} was written by a newer ORFEAS (index {version}, this one knows up to "
+                f"{SCHEMA_VERSION}): use that, or another DATA_DIR"
+            )
+        damaged = _move_aside(self._path, set_aside)
+        db = _connect(self._path)
+        saved = _salvage(damaged, db)
+        log.error("the index was damaged: moved to %s; rows that could be taken over: %s", damaged, saved)
+        return db
+
+    def close(self) -> None:
+        """Write what is in memory and let go of the file."""
+        with self.lock:
+            with suppress(sqlite3.Error):
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._db.close()
+
+    def rows(self, question: str, *values: Any) -> list[Row]:
+        """What a SELECT finds; OSError."""
+        with self.lock:
+            try:
+                return self._db.execute(question, values).fetchall()
+            except sqlite3.Error as error:
+                raise _as_os_error(error) from error
+
+    def row(self, question: str, *values: Any) -> Row | None:
+        """Its first row, or None; OSError."""
+        found = self.rows(question, *values)
+        return found[0] if found else None
+
+    def change(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        """Do all that `action` does in one transaction, or nothing; on return it is on the disk. OSError."""
+        with self.lock:
+            if self._db.in_transaction:
+                return action(self._db)
+            while True:
+                try:
+                    return self._in_transaction(action)
+                except sqlite3.Error as error:
+                    if not _is_full(error) or not self.make_room(self._path, _ROOM):
+                        raise _as_os_error(error) from error
+
+    def _in_transaction(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            done = action(self._db)
+            self._db.execute("COMMIT")
+            return done
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def wipe(self) -> None:
+        """Leave nothing of deleted rows in the log beside the file; the file itself has zeros in their place."""
+        with self.lock, suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def save_job(self, job_id: str, record: bytes, file_sha256: str | None, shape_sha256: str | None) -> None:
+        """Keep a job's record and what it names, in the place of an earlier one."""
+        self.change(
+            lambda db: db.execute(
+                "INSERT INTO jobs (id, file_sha256, shape_sha256, record) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (id) DO UPDATE SET (file_sha256, shape_sha256, record) = "
+                "(excluded.file_sha256, excluded.shape_sha256, excluded.record)",
+                (job_id, file_sha256, shape_sha256, record),
+            )
+        )
+
+    def jobs(self) -> list[tuple[str, bytes]]:
+        """Ids and records, in the order in which they came."""
+        return [(job_id, record) for job_id, record in self.rows("SELECT id, record FROM jobs ORDER BY number")]
+
+    def job_ids(self) -> frozenset[str]:
+        """Of all jobs, those with unreadable records too."""
+        return frozenset(job_id for (job_id,) in self.rows("SELECT id FROM jobs"))
+
+    # ── contents ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def names(self, sha256: str) -> bool:
+        """Whether a result or a job names that content."""
+        return self.row("SELECT 1 FROM results WHERE sha256 = ?", sha256) is not None or self.job_names(sha256)
+
+    def job_names(self, sha256: str) -> bool:
+        """Whether a job does."""
+        question = "SELECT 1 FROM jobs WHERE file_sha256 = ? UNION ALL SELECT 1 FROM jobs WHERE shape_sha256 = ?"
+        return self.row(question, sha256, sha256) is not None
+
+    def all_named(self) -> set[str]:
+        """Every content that a result or a job names."""
+        return {sha256 for (sha256,) in self.rows("SELECT sha256 FROM results")} | self.named_by_jobs()
+
+    def named_by_jobs(self) -> set[str]:
+        """Every content that a job names."""
+        rows = self.rows("SELECT file_sha256 FROM jobs UNION SELECT shape_sha256 FROM jobs")
+        return {sha256 for (sha256,) in rows if sha256 is not None}
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """A sound index; sqlite3.DatabaseError."""
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # the folder is ours alone: no memory shared through a file
+        db.execute("PRAGMA secure_delete = ON")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA wal_autocheckpoint = 256")  # pages of 4 KB
+        db.execute("PRAGMA journal_size_limit = 1000000")
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 and not tables:
+            db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        elif version <= SCHEMA_VERSION:
+            if not tables.issuperset(_TABLES):
+                raise sqlite3.DatabaseError("a table is missing")
+            found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _move_aside(path: Path, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"index-{secrets.token_hex(4)}.db"
+    for ending in ("-wal", "-journal", ""):
+        with suppress(FileNotFoundError):
+            os.replace(f"{path}{ending}", f"{target}{ending}")
+    return target
+
+
+def _salvage(damaged: Path, db: sqlite3.Connection) -> dict[str, int]:
+    """Copy the rows that can be read, table by table; how many of each."""
+    saved = dict.fromkeys(_TABLES, 0)
+    with closing(sqlite3.connect(f"{damaged.as_uri()}?mode=ro", uri=True, isolation_level=None)) as old:
+        for table in _TABLES:
+            db.execute("BEGIN")
+            with suppress(sqlite3.Error):  # what follows the damage is lost
+                columns = ", ".join(row[1] for row in db.execute(f"PRAGMA table_info({table})"))
+                for row in _readable(old, f"SELECT {columns} FROM {table}"):
+                    with suppress(sqlite3.IntegrityError):
+                        db.execute(f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(row))})", row)
+                        saved[table] += 1
+            db.execute("COMMIT")
+    return saved
+
+
+def _readable(db: sqlite3.Connection, question: str) -> Iterable[Row]:
+    """The rows from the front up to the damage, then those from the back down to it."""
+    for order in ("ASC", "DESC"):
+        try:
+            yield from db.execute(f"{question} ORDER BY rowid {order}")
+        except sqlite3.Error:
+            continue
+        return
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+
+
+def _as_os_error(error: sqlite3.Error) -> OSError:
+    if _is_full(error):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return OSError(errno.EIO, f"the index: {error}")

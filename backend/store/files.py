@@ -51,6 +51,7 @@ class Files:
         self.blobs = Blobs(results, self.index, self.system)
         for folder in (uploads_dir, outputs_dir, results):
             clear_leftovers(folder)
+        self._uploads_found = [path.name for path in uploads_dir.iterdir()]
 
     def close(self) -> None:
         """Let another server have the folders."""
@@ -103,7 +104,7 @@ class Files:
             folder.rmdir()
 
     def sweep(self) -> None:
-        """Delete uploads that no job has: their process ended between two writes.
+        """Delete uploads of an earlier process that no job has: it ended between two writes.
 
         Not where there is no job at all, as this may not be the folder that it used to be; nor beside a damaged index,
         whose jobs may yet be read.
@@ -111,7 +112,7 @@ class Files:
         jobs = self.index.job_ids()
         if not jobs or any(self.aside_dir.glob("index-*")):
             return
-        for upload in self.uploads_dir.iterdir():
-            job_id = upload.name[:_ID_LENGTH]
-            if JOB_ID.fullmatch(job_id) and upload.name[_ID_LENGTH:][:1] == "." and job_id not in jobs:
-                self.system.remove(upload)
+        for name in self._uploads_found:
+            job_id = name[:_ID_LENGTH]
+            if JOB_ID.fullmatch(job_id) and name[_ID_LENGTH:][:1] == "." and job_id not in jobs:
+                self.system.remove(self.upload(name))

@@ -12,10 +12,10 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from errors import JobBusyError, NotFoundError, OrfeasError
+from errors import JobBusyError, JobInterruptedError, NotFoundError, OrfeasError
 from store.earlier import Earlier
 from store.files import Files
 from work.records import (
@@ -86,7 +86,7 @@ class Job(Record):
     def dump(self) -> bytes:
         """Its record, as it is written."""
         values = {name: getattr(self, name) for name in FIELDS}
-        return json.dumps({"version": RECORD_VERSION, **values}, default=asdict).encode()
+        return json.dumps({"version": RECORD_VERSION, **values}, default=_fields_of).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,28 +119,49 @@ class Jobs:
     ) -> None:
         """`max_upload_bytes`: of the pictures of all jobs together."""
         self._files, self._changed, self._clock, self._max_upload_bytes = files, changed, clock, max_upload_bytes
-        self._jobs: dict[str, Job] = {}
+        self._by_id: dict[str, Job] = {}
+        self._read = False
         self._upload_bytes = 0
         self._waiters = 0
         self._stopped = False
 
-    def restore(self) -> list[Job]:
-        """Take over the jobs of an earlier process, those of earlier releases too. All of them, oldest first.
+    @property
+    def _jobs(self) -> dict[str, Job]:
+        if not self._read:
+            self.restore()
+        return self._by_id
 
-        A record that cannot be read stays where it is in the index; one in a file is set aside.
+    def restore(self) -> None:
+        """Take over the jobs of an earlier process, those of earlier releases too; the first who asks for a job has it
+        done, so that the start does not wait for it.
+
+        A record that cannot be read stays where it is in the index; one in a file is set aside. What ended in the
+        middle of its run is run once more, and no more, as it may be the reason.
         """
+        with self._changed:
+            if not self._read:
+                self._restore()
+                self._read = True
+
+    def _restore(self) -> None:
         for job_id, data in self._files.index.jobs():
             try:
-                self._restored(_read(job_id, data))
+                self._known(_read(job_id, data))
             except RecordError as error:
                 log.warning("the record of job %s cannot be read (%s): it stays in the index", job_id, error)
         self._take_over(Earlier(self._files))
         self._files.sweep()
         self._files.blobs.sweep()
-        return list(self._jobs.values())
+        for job in self._by_id.values():
+            if job.status in ACTIVE and job.status is not JobStatus.QUEUED:
+                if job.interruptions:
+                    self.settle(job, JobStatus.FAILED, failure=failure_of(JobInterruptedError()), delivery=None)
+                else:
+                    job.interruptions += 1
+                    self.queue_again(job, None)
 
-    def _restored(self, job: Job) -> None:
-        self._jobs[job.id] = job
+    def _known(self, job: Job) -> None:
+        self._by_id[job.id] = job
         self._upload_bytes += job.upload_bytes
 
     def _take_over(self, earlier: Earlier) -> None:
@@ -154,7 +175,7 @@ class Jobs:
                     log.warning("the record of job %s cannot be read (%s): moved to %s", stored.job_id, error, folder)
         found.sort(key=lambda each: (each[1], each[0].created_at))
         for job, aside in found:
-            if aside and job.id in self._jobs:
+            if aside and job.id in self._by_id:
                 continue  # there is a readable one beside it
             if aside:
                 earlier.take_back(job.id)
@@ -163,8 +184,8 @@ class Jobs:
                 job.delivery = _kept(earlier, job.id, job.delivery)
             self._files.index.save_job(job.id, job.dump(), *job.contents)
             earlier.forget(job.id)
-            if job.id not in self._jobs:
-                self._restored(job)
+            if job.id not in self._by_id:
+                self._known(job)
         if found:
             log.warning("%d jobs of an earlier release were taken over", len(found))
         earlier.sweep()
@@ -222,11 +243,12 @@ class Jobs:
     def add(self, job: Job) -> list[Job]:
         """Keep a new job, whose pictures are kept already; those that are too many now, for the caller to forget."""
         with self._changed:
+            jobs = self._jobs
             self.save(job)
-            self._restored(job)
-            many, much = len(self._jobs) - KEEP_JOBS, self._upload_bytes - self._max_upload_bytes
+            self._known(job)
+            many, much = len(jobs) - KEEP_JOBS, self._upload_bytes - self._max_upload_bytes
             surplus = list[Job]()
-            for old in self._jobs.values() if many > 0 or much > 0 else ():
+            for old in jobs.values() if many > 0 or much > 0 else ():
                 if many <= 0 and much <= 0:
                     break
                 if old.status not in ACTIVE and old is not job and (many > 0 or old.upload_bytes):
@@ -373,6 +395,11 @@ class Jobs:
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+
+
+def _fields_of(part: Any) -> dict[str, Any]:
+    """`asdict` of one level, without a copy of everything below it."""
+    return {each.name: getattr(part, each.name) for each in fields(part)}
 
 
 def _read(job_id: str, data: bytes) -> Job:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -111,7 +111,9 @@ def load_record(data: bytes) -> dict[str, Any]:
     if type(version) is not int or not 1 <= version <= RECORD_VERSION:
         raise RecordError(f"its version is {version!r}, this server knows 1 to {RECORD_VERSION}")
     try:
-        record = _reader().validate_python(_converted(raw, version))
+        # Neither NaN nor half of a surrogate pair could be answered.
+        text = json.dumps(_converted(raw, version), ensure_ascii=False, allow_nan=False).encode()
+        record = _reader().validate_json(text, strict=True)
         _check_record(record)
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise RecordError(f"a field is missing or wrong: {str(error).splitlines()[0]}") from error
@@ -133,7 +135,6 @@ def _check_record(record: Record) -> None:
             raise ValueError("delivery.mesh: no report of a mesh")
     if record.status is JobStatus.COMPLETED and record.delivery is None:
         raise ValueError("delivery: is missing")
-    json.dumps(asdict(record), ensure_ascii=False, allow_nan=False).encode()  # half of a surrogate pair is no text
 
 
 @functools.cache

@@ -18,7 +18,6 @@ from cache_manager import LRUCache
 from errors import (
     EmptyImageError,
     JobBusyError,
-    JobInterruptedError,
     NotFoundError,
     OrfeasError,
     ResultEvictedError,
@@ -112,24 +111,7 @@ class Service:
         """Of all jobs since the start."""
         # The same bytes again need no decoding: only what is known of the picture is kept.
         self._facts = LRUCache(max_size=1000, max_memory_mb=1000 * _FACTS_MB)
-        self.jobs.restore()
         self.keeping = Keeping(self.jobs, self.queue, results, files, self._facts, limits)
-        for job in self.jobs.all():
-            self._take_up(job)
-
-    def _take_up(self, job: Job) -> None:
-        """A job of the last process: one that ended in the middle of its run is run once more, and no more, as it may
-        be the reason."""
-        if job.status in ACTIVE and job.status is not JobStatus.QUEUED:
-            with self._changed:
-                if job.interruptions:
-                    self._settle(job, JobInterruptedError())
-                else:
-                    job.interruptions += 1
-                    self.jobs.queue_again(job, None)
-        elif job.delivery and not job.delivery.cached and job.started_at and job.finished_at:
-            seconds = max(0.0, job.finished_at - job.started_at)
-            self.queue.remember((job.delivery.model, job.wishes.quality), seconds)
 
     def resume(self) -> None:
         """Queue the jobs that the last process left, now that there is a model; begin to sweep."""
@@ -137,6 +119,9 @@ class Service:
             with self._changed:
                 if job.status is JobStatus.QUEUED and job.ticket is None and not self._stopped:
                     self._resume(job)
+                elif job.delivery and not job.delivery.cached and job.started_at and job.finished_at:
+                    seconds = max(0.0, job.finished_at - job.started_at)
+                    self.queue.remember((job.delivery.model, job.wishes.quality), seconds)
         self.keeping.start()
 
     def _resume(self, job: Job) -> None:

@@ -50,18 +50,18 @@ class Blobs:
     # ── keeping ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     @contextmanager
-    def holding(self, *contents: tuple[str, Callable[[], bytes | None]]) -> Iterator[None]:
+    def holding(self, *contents: tuple[str, bytes | Callable[[], bytes | None]]) -> Iterator[None]:
         """While the body runs these contents are there and stay; the body makes the row that names them.
 
-        Each comes with what gives its bytes if it is not there, or None if they are not to be had. The first has to be
-        there: OSError. Another that does not fit on the disk is missing.
+        Each comes with its bytes, or with what gives them if they are not there yet, None if they are not to be had.
+        The first has to be there: OSError. Another that does not fit on the disk is missing.
         """
         with self._index.lock:
             self._held.update(sha256 for sha256, _ in contents)
         try:
-            for number, (sha256, give) in enumerate(contents):
+            for number, (sha256, given) in enumerate(contents):
                 try:
-                    self._put(sha256, give)
+                    self._put(sha256, given)
                 except OSError as error:
                     if number == 0 or not is_full(error):
                         raise
@@ -77,10 +77,11 @@ class Blobs:
             if late:
                 self.release(late)
 
-    def _put(self, sha256: str, give: Callable[[], bytes | None]) -> None:
+    def _put(self, sha256: str, given: bytes | Callable[[], bytes | None]) -> None:
         if self._is_sound(sha256):
             return
-        if (data := give()) is None:
+        data = given() if callable(given) else given
+        if data is None:
             self.missing.add(sha256)
             return
         self._system.keep(self.path(sha256), data)

@@ -27,6 +27,8 @@ from store.made import Made
 MB = 1_000_000
 _SLACK = 1_000_000
 """Bytes left free beside those that room is made for: the index wants some, too."""
+_FACTS = ("seconds", "own_seconds", "report", "shape_sha256")
+"""Of what was made: all that is not in a column of its own."""
 _AGE = "(SELECT coalesce(max(value), 0) FROM numbers WHERE name = 'age')"
 _DENSITY = "max(CASE WHEN seconds > 0 THEN seconds ELSE 1 END, 1e-9) / max(bytes, 1)"
 """Seconds that a byte saves; an unknown time counts as a second."""
@@ -60,6 +62,7 @@ class Disk:
         self.max_bytes = int(max_mb * MB)
         self._counting = threading.Lock()
         self._counts = Counter[str]()
+        self._claims: dict[str, object] = {}
 
     def _count(self, what: str, number: int = 1) -> None:
         with self._counting:
@@ -70,17 +73,29 @@ class Disk:
     def __contains__(self, key: str) -> bool:
         return self._find(key) is not None
 
-    def get(self, key: str) -> tuple[Made, float | None] | None:
-        """The result, and for how many seconds it may still be used (None: for ever). Counts a hit or a miss."""
+    def get(self, key: str) -> Made | None:
+        """The result, or None. Counts a hit or a miss."""
         row = self._find(key)
         data = self._blobs.read(row[0], row[1]) if row else None
         if row is None or data is None:
             self._count("misses")
             return None
-        sha256, _, facts, sources, expires = row
+        sha256, size, facts, sources, expires = row
         self._count("hits")
-        made = Made(data, sha256, sources=tuple(sources.split()), **json.loads(facts))
-        return made, None if expires is None else max(0.0, expires - self.clock())
+        left = None if expires is None else max(0.0, expires - self.clock())
+        return Made(data, sha256, size / MB, sources=tuple(sources.split()), usable_seconds=left, **json.loads(facts))
+
+    def claim(self, key: str) -> object:
+        """Say that its result is about to be computed: `put` stores it unless it is deleted or claimed again
+        meanwhile."""
+        self._claims[key] = claim = object()
+        return claim
+
+    def give_up(self, key: str, claim: object) -> None:
+        """The end of a claim, if it still stands."""
+        with self._index.lock:
+            if self._claims.get(key) is claim:
+                del self._claims[key]
 
     def _find(self, key: str) -> Row | None:
         if not self.max_bytes:
@@ -115,20 +130,21 @@ class Disk:
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def put(self, key: str, made: Made, ttl: float | None, wanted: Callable[[], bool] = lambda: True) -> bool:
-        """Keep it for `ttl` seconds (None: for ever). False: it is too large, or was not `wanted` any more when its
-        bytes were on the disk."""
+    def put(self, key: str, made: Made, ttl: float | None, claim: object = None) -> bool:
+        """Keep it for `ttl` seconds (None: for ever). False: it is too large, or its claim, if it had one, was lost by
+        the time that its bytes were on the disk."""
         if not self.max_bytes:
             return False
         if len(made.data) > self.max_bytes:
             self._count("rejected")
-            self.delete(key)
+            self._remove("key = ?", key)
             return False
-        with self._blobs.holding((made.sha256, lambda: made.data)), self._index.lock:
-            if not wanted():
+        with self._blobs.holding((made.sha256, made.data)), self._index.lock:
+            if claim is not None and self._claims.get(key) is not claim:
                 return False
             kept, gone = self._index.change(lambda db: self._insert(db, key, made, ttl))
-            self._blobs.release(gone)
+            if gone:
+                self._blobs.release(gone)
             return kept
 
     def _insert(self, db: sqlite3.Connection, key: str, made: Made, ttl: float | None) -> tuple[bool, list[str]]:
@@ -147,7 +163,7 @@ class Disk:
             "uses, worth) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 0)",
             (
                 *(key, key.partition(":")[0], made.sha256, len(made.data), made.own_seconds),
-                *(json.dumps(made.facts()), " ".join(made.sources), now, now),
+                *(json.dumps({name: getattr(made, name) for name in _FACTS}), " ".join(made.sources), now, now),
                 *(None if ttl is None else now + ttl, old[1] if old else 0),
             ),
         )
@@ -183,12 +199,16 @@ class Disk:
         return held <= most, gone
 
     def delete(self, key: str) -> bool:
-        """Whether there was one under that key."""
-        return self._remove("key = ?", key) > 0
+        """Whether there was one under that key. One that is being computed is not stored."""
+        with self._index.lock:
+            self._claims.pop(key, None)
+            return self._remove("key = ?", key) > 0
 
     def clear(self) -> int:
-        """Drop every result; how many there were."""
-        return self._remove("1")
+        """Drop every result; how many there were. What is being computed is not stored."""
+        with self._index.lock:
+            self._claims.clear()
+            return self._remove("1")
 
     def forget(self, keys: Collection[str]) -> None:
         """Drop these, and leave nothing of them in the index's files."""

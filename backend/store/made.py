@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,8 @@ class Made:
     data: bytes
     sha256: str
     """Of `data`."""
+    size_mb: float
+    """What it holds, in MB (10^6 bytes); a few numbers are noise beside the bytes."""
     seconds: Mapping[str, float]
     """What each step on the way here took, by its name; a step whose time is not known is not there."""
     own_seconds: float
@@ -25,29 +26,5 @@ class Made:
     """What was measured on a file."""
     shape_sha256: str | None = None
     """Of a file: the shape that it was made from."""
-
-    @property
-    def size_mb(self) -> float:
-        """What it holds, in MB (10^6 bytes); a few numbers are noise beside the bytes."""
-        return len(self.data) / 1e6
-
-    def facts(self) -> dict[str, Any]:
-        """All that is not in a column of its own, as JSON has it."""
-        return {
-            "seconds": dict(self.seconds),
-            "own_seconds": self.own_seconds,
-            "report": None if self.report is None else dict(self.report),
-            "shape_sha256": self.shape_sha256,
-        }
-
-
-def made(
-    data: bytes,
-    seconds: Mapping[str, float],
-    own_seconds: float,
-    sources: tuple[str, ...],
-    report: Mapping[str, Any] | None = None,
-    shape_sha256: str | None = None,
-) -> Made:
-    """With the digest of its bytes."""
-    return Made(data, hashlib.sha256(data).hexdigest(), seconds, own_seconds, sources, report, shape_sha256)
+    usable_seconds: float | None = None
+    """Of one from the disk: for how long it may still be used. None: for as long as whoever stores it says."""

@@ -15,7 +15,6 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from functools import partial
 from operator import attrgetter
 from typing import Any, Literal, TypeVar
@@ -26,6 +25,13 @@ from store.made import Made
 
 _MOST_USES = 256
 """Keys whose uses are noted in memory before the disk is told."""
+
+_BOOKED: dict[str, Any] = {
+    "cost_of": attrgetter("own_seconds"),
+    "size_of": attrgetter("size_mb"),
+    "ttl_of": attrgetter("usable_seconds"),
+}
+"""How the memory books what a step made."""
 
 T = TypeVar("T")
 Tier = Literal["memory", "disk", "shared", "all"]
@@ -139,8 +145,6 @@ class Results:
         self.lru, self.legacy, self.disk = lru, LegacyDict(legacy), disk
         self.enabled, self.backend = enabled, backend
         self.fallback_reason: str | None = None
-        self._claims: dict[str, object] = {}
-        """Who may store the result of a key on the disk: the one that began last, unless it was told otherwise."""
         self._counting = threading.Lock()
         self._uses = Counter[str]()
         self._not_missed = 0
@@ -192,7 +196,7 @@ class Results:
         """The stored value, or the computed one; identical calls under way at once compute once and share it."""
         if not self.enabled:
             return compute()
-        computed: list[tuple[Made, float | None]] = []
+        computed: list[Made] = []
         led = False
 
         def guarded() -> Made:
@@ -203,16 +207,11 @@ class Results:
                     computed.append(self._from_below(key, compute))
             except BaseException as error:
                 raise _ComputeFailedError from error
-            return computed[0][0]
+            return computed[0]
 
-        terms: dict[str, Any] = {
-            "cost_of": attrgetter("own_seconds"),
-            "size_of": attrgetter("size_mb"),
-            "ttl_of": lambda _: computed[0][1],
-        }
         while True:
             try:
-                value: Made = self._call(lambda cache: cache.get_or_compute(key, guarded, **terms))
+                value: Made = self._call(lambda cache: cache.get_or_compute(key, guarded, **_BOOKED))
             except _ComputeFailedError as failed:
                 if isinstance(failed.__cause__, _AbsentError) and not led and compute is not _absent:
                     continue  # had joined one who only looked
@@ -220,30 +219,24 @@ class Results:
             self._note_use(key)
             return value
 
-    def _from_below(self, key: str, compute: Callable[[], Made]) -> tuple[Made, float | None]:
-        """From the disk, or computed and kept there; and for how many seconds it may be used (None: as the memory
-        says)."""
-        claim = object()
-        self._claims[key] = claim
+    def _from_below(self, key: str, compute: Callable[[], Made]) -> Made:
+        """From the disk, or computed and kept there."""
+        claim = self.disk.claim(key)
         try:
-            if (found := self.disk.get(key)) is not None:
+            found = self.disk.get(key)
+            if found is not None or compute is _absent:
                 self._no_miss()
-                return found
-            value = compute()
-            self.write_uses()  # before anything is evicted
-            ttl = self.lru.default_ttl_seconds
-            try:
-                self.disk.put(key, value, ttl, wanted=lambda: self._claims.get(key) is claim)
-            except OSError as error:  # it was made all the same; who needs its bytes on the disk will say so
-                log.error("the result %s could not be kept on the disk: %s", key, error)
-            return value, None
-        except _AbsentError:
-            self._no_miss()
-            raise
+            return found or self._kept(key, compute(), claim)
         finally:
-            if self._claims.get(key) is claim:
-                with suppress(KeyError):
-                    del self._claims[key]
+            self.disk.give_up(key, claim)
+
+    def _kept(self, key: str, value: Made, claim: object) -> Made:
+        self.write_uses()  # before anything is evicted
+        try:
+            self.disk.put(key, value, self.lru.default_ttl_seconds, claim)
+        except OSError as error:  # it was made all the same; who needs its bytes on the disk will say so
+            log.error("the result %s could not be kept on the disk: %s", key, error)
+        return value
 
     def _no_miss(self) -> None:
         with self._counting:
@@ -266,7 +259,6 @@ class Results:
 
     def delete(self, key: str) -> bool:
         """Drop it from every tier; True when there was such a key."""
-        self._claims.pop(key, None)
         there = bool(self._call(lambda cache: cache.delete(key)))
         return self.disk.delete(key) or there
 
@@ -278,7 +270,6 @@ class Results:
             self._call(lambda cache: cache.clear())
         if tier in ("disk", "all"):
             keys.update(self.disk.keys())
-            self._claims.clear()
             self.disk.clear()
         return len(keys)
 
@@ -297,7 +288,6 @@ class Results:
                 found.append((key, value.sources))
         gone = {key for key, made_of in found if not keep(key, made_of)}
         for key in gone:
-            self._claims.pop(key, None)
             self._call(partial(_drop, key))
         self.disk.forget(gone)
 

@@ -107,10 +107,3 @@ class Keeping:
         for picture in pictures:
             if picture.file_sha256 and picture.sha256 not in seen:
                 self._facts.delete(picture.file_sha256)
-
-    def forget_if_deleted(self, job_id: str, pictures: Iterable[Picture]) -> bool:
-        """What was made of a job's pictures while it was being deleted goes, too; whether it was."""
-        if self._jobs.is_kept(job_id):
-            return False
-        self.forget_results(pictures)
-        return True

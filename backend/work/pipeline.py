@@ -35,7 +35,7 @@ from picture import cutout
 from picture.decode import Picture, Pixels, check_not_empty, decode, hidden_share, is_cut_out
 from store.files import Files
 from store.filesystem import storage_error
-from store.made import Made, made
+from store.made import Made
 from store.results import Results
 from work.plan import Plan, cutout_key, file_key
 from work.request import Outcome, Reporter, Request, Silence, Wishes
@@ -120,7 +120,7 @@ class Pipeline:
                 mesh = (run and run.mesh) or Mesh.from_bytes(packed.data)
                 data, report = make_file(mesh, wishes)
             own = timings["export"]
-            return made(data, {**packed.seconds, "export": own}, own, packed.sources, report, packed.sha256)
+            return _made(data, {**packed.seconds, "export": own}, own, packed.sources, report, packed.sha256)
 
         with known_failures():
             found = self._results.get_or_compute(key, file)
@@ -143,7 +143,7 @@ class Pipeline:
             data = self._files.blobs.read(content) if content else None
             if data is None:
                 raise ShapeLostError
-            shape = made(data, {}, 0.0, sources)
+            shape = _made(data, {}, 0.0, sources)
             self._keep(key, shape, shape.size_mb)
         return shape
 
@@ -189,7 +189,7 @@ class _Run:
                 alpha = cutout.foreground(self._picture(view).rgba, background)[..., 3]
                 png = cutout.mask_png(alpha)
             own = self.timings["cutout"]
-            return made(png, {"cutout": own}, own, (self._request.pictures[view].sha256,))
+            return _made(png, {"cutout": own}, own, (self._request.pictures[view].sha256,))
 
         return self._results.get_or_compute(key, find)
 
@@ -221,13 +221,13 @@ class _Run:
         own = self.timings["shape"]
         looked_for = sum(found.own_seconds for found in masks.values() if found)
         sources = tuple(self._request.pictures[view].sha256 for view in plan.cutouts)
-        return made(data, {"cutout": looked_for, "shape": own} if looked_for else {"shape": own}, own, sources)
+        return _made(data, {"cutout": looked_for, "shape": own} if looked_for else {"shape": own}, own, sources)
 
     def _picture(self, view: str) -> Picture:
         if view not in self._decoded:
             picture = self._request.pictures[view]
             try:
-                data = self._files.upload(picture.name).read_bytes()
+                data = (self._files.uploads_dir / picture.name).read_bytes()
             except FileNotFoundError as error:
                 raise UploadLostError from error
             if picture.file_sha256 not in (None, hashlib.sha256(data).hexdigest()):
@@ -264,6 +264,17 @@ def _unit_scaled(mesh: Mesh) -> Mesh:
     low, high = mesh.vertices.min(0), mesh.vertices.max(0)
     vertices = (mesh.vertices - (low + high) / 2) * (2 / (high - low).max())
     return replace(mesh, vertices=vertices.astype(np.float32))
+
+
+def _made(
+    data: bytes,
+    seconds: dict[str, float],
+    own: float,
+    sources: tuple[str, ...],
+    report: dict[str, Any] | None = None,
+    shape: str | None = None,
+) -> Made:
+    return Made(data, hashlib.sha256(data).hexdigest(), len(data) / 1e6, seconds, own, sources, report, shape)
 
 
 @contextlib.contextmanager

@@ -308,7 +308,8 @@ class Service:
             return self._with_model(run, reporter, tried)
         finally:
             for request in tried.values():
-                self.keeping.forget_if_deleted(request.job_id, request.pictures.values())
+                if not self.jobs.is_kept(request.job_id):  # deleted meanwhile: nothing of it stays
+                    self.keeping.forget_results(request.pictures.values())
 
     def _with_model(self, run: Run, reporter: Reporter, tried: dict[str, Request]) -> Outcome:
         lost = None
@@ -369,9 +370,9 @@ class Service:
             found = outcome.shape or self.results.peek(outcome.shape_key)
             return found.data if found is not None and found.sha256 == file.shape_sha256 else None
 
-        contents = [(file.sha256, lambda: file.data), *([(file.shape_sha256, shape)] if file.shape_sha256 else [])]
+        assert file.shape_sha256 is not None, "a file is made from a shape"
         try:
-            with self.files.blobs.holding(*contents), self._changed:
+            with self.files.blobs.holding((file.sha256, file.data), (file.shape_sha256, shape)), self._changed:
                 if job.status in ACTIVE and job.attempt == attempt:
                     self.jobs.settle(job, JobStatus.COMPLETED, delivery=delivery)
                     self.seconds_saved += outcome.seconds_saved
@@ -444,10 +445,11 @@ class Service:
             if all(self.files.upload(picture.name).exists() for picture in job.pictures.values()):
                 raise (ResultEvictedError() if own else ShapeLostError()) from None
             raise UploadLostError("the result and the picture are gone: upload the picture again") from None
-        if self.keeping.forget_if_deleted(job.id, job.pictures.values()):
+        if not self.jobs.is_kept(job.id):
+            self.keeping.forget_results(job.pictures.values(), delivery)
             raise NotFoundError("there is no such job")
         if own and made.sha256 == delivery.sha256:
-            with suppress(OSError), self.files.blobs.holding((made.sha256, lambda: made.data)):
+            with suppress(OSError), self.files.blobs.holding((made.sha256, made.data)):
                 pass  # the job names it already
         return made
 

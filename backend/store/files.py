@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from errors import DataFolderError
@@ -93,15 +94,16 @@ class Files:
             if other != kept:
                 self.system.remove(other)
 
-    def forget_job(self, job_id: str) -> None:
-        """Delete the files that a job has alone; only names that this class gives."""
-        for path in self.uploads_dir.glob(f"{job_id}.*"):
-            self.system.remove(path)
+    def forget_job(self, job_id: str, uploads: Iterable[str]) -> None:
+        """Delete the files that a job has alone: its uploads, by their names, and those that this class names."""
+        for name in uploads:
+            self.system.remove(self.upload(name))
         folder = self.outputs_dir / job_id
-        for path in [*folder.glob("mask*.png"), self.thumbnail(job_id)]:
-            self.system.remove(path)
-        with contextlib.suppress(OSError):  # absent, or the user keeps files of their own in it
-            folder.rmdir()
+        if folder.is_dir():
+            for path in [*folder.glob("mask*.png"), self.thumbnail(job_id)]:
+                self.system.remove(path)
+            with contextlib.suppress(OSError):  # the user keeps files of their own in it
+                folder.rmdir()
 
     def sweep(self) -> None:
         """Delete uploads of an earlier process that no job has: it ended between two writes.

@@ -66,7 +66,8 @@ class Keeping:
             try:
                 self.sweep()
             except Exception:  # the next one may succeed
-                log.exception("what is too old could not be deleted")
+                if not self._stopping.is_set():
+                    log.exception("what is too old could not be deleted")
             self._stopping.wait(period)
 
     def sweep(self) -> None:
@@ -86,12 +87,12 @@ class Keeping:
         no other job names; JobBusyError."""
         with told():
             self._jobs.remove(job)
-        self._files.forget_job(job.id)
+        self._files.forget_job(job.id, [picture.name for picture in job.pictures.values()])
         if results:
             self.forget_results(job.pictures.values(), job.delivery)
 
     def forget_results(self, pictures: Iterable[Picture], delivery: Delivery | None = None) -> None:
-        """Of these pictures, or of the shape where there was no picture."""
+        """Of these pictures, or of the shape where there was no picture: pinned ones, too."""
         pictures, others = list(pictures), self._jobs.all()
         keys = {key for job in others if job.delivery for key in (job.delivery.file_key, job.delivery.shape_key)}
         seen = {picture.sha256 for job in others for picture in job.pictures.values()}

@@ -187,7 +187,7 @@ class Service:
                 self.files.system.keep(self.files.uploads_dir / name, data)
             surplus = self.jobs.add(job)
         except OSError as error:
-            self.files.forget_job(job.id)
+            self.files.forget_job(job.id, uploads)
             raise storage_error(error) from error
         for old in surplus:
             with suppress(JobBusyError, NotFoundError):  # started or deleted since

@@ -76,31 +76,34 @@ class Keeping:
         for job in self._jobs.all() if self._retention is not None else ():
             if now - max(job.created_at, job.finished_at or 0.0) > (self._retention or 0.0):
                 with suppress(JobBusyError, NotFoundError):  # in use, or deleted since
-                    self.forget(job)
+                    self.forget(job, pinned=False)
         self._results.write_uses()
         self._results.disk.sweep(self._retention)
 
     # ── one job ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def forget(self, job: Job, *, results: bool = True) -> None:
+    def forget(self, job: Job, *, results: bool = True, pinned: bool = True) -> None:
         """Drop a job that is not active, with its pictures and, if `results`, with all that was made of them and that
-        no other job names; JobBusyError."""
+        no other job names, what is `pinned` too; JobBusyError."""
         with told():
             self._jobs.remove(job)
         self._files.forget_job(job.id, [picture.name for picture in job.pictures.values()])
         if results:
-            self.forget_results(job.pictures.values(), job.delivery)
+            self.forget_results(job.pictures.values(), job.delivery, pinned=pinned)
 
-    def forget_results(self, pictures: Iterable[Picture], delivery: Delivery | None = None) -> None:
-        """Of these pictures, or of the shape where there was no picture: pinned ones, too."""
+    def forget_results(
+        self, pictures: Iterable[Picture], delivery: Delivery | None = None, *, pinned: bool = True
+    ) -> None:
+        """Of these pictures, or of the shape where there was no picture."""
         pictures, others = list(pictures), self._jobs.all()
+        stay = set[str]() if pinned else {key for key, is_pinned in self._results.disk.keys().items() if is_pinned}
         keys = {key for job in others if job.delivery for key in (job.delivery.file_key, job.delivery.shape_key)}
         seen = {picture.sha256 for job in others for picture in job.pictures.values()}
 
         def named(key: str, sources: tuple[str, ...]) -> bool:
             if key.startswith("cutout:"):
-                return seen.issuperset(sources)
-            return key in keys or self._queue.makes(key)
+                return key in stay or seen.issuperset(sources)
+            return key in stay or key in keys or self._queue.makes(key)
 
         shapes = [delivery.shape_sha256] if delivery and delivery.shape_sha256 and not pictures else []
         with told():

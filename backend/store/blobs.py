@@ -206,11 +206,12 @@ class Blobs:
         self._checked.pop(sha256, None)
         return size
 
-    def sweep(self) -> None:
-        """Delete files that nothing names: their process ended between two writes. Note which are missing."""
+    def sweep(self, *, delete: bool = True) -> None:
+        """Note which files are missing and, if `delete`, take those that nothing names: their process ended between two
+        writes."""
         with self._index.lock:
             there = {entry.name for entry in os.scandir(self._folder) if _NAME.fullmatch(entry.name)}
-            for sha256 in there - self._index.all_named():
+            for sha256 in there - self._index.all_named() if delete else ():
                 if not self._held[sha256]:
                     self._delete(sha256)
             self.missing = self._index.named_by_jobs() - there

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from store.files import Files
 from store.index import Row
@@ -80,7 +81,7 @@ class Disk:
         if row is None or data is None:
             self._count("misses")
             return None
-        sha256, size, facts, sources, expires = row
+        sha256, size, facts, sources, expires, _ = row
         self._count("hits")
         left = None if expires is None else max(0.0, expires - self.clock())
         return Made(data, sha256, size / MB, sources=tuple(sources.split()), usable_seconds=left, **json.loads(facts))
@@ -101,15 +102,21 @@ class Disk:
         if not self.max_bytes:
             return None
         try:
-            return self._index.row(
-                "SELECT sha256, bytes, facts, sources, CASE WHEN pinned THEN NULL ELSE expires END FROM results "
-                f"WHERE key = ? AND {_ALIVE}",
+            row = self._index.row(
+                "SELECT sha256, bytes, facts, sources, CASE WHEN pinned THEN NULL ELSE expires END, crc32 "
+                f"FROM results WHERE key = ? AND {_ALIVE}",
                 key,
                 self.clock(),
             )
+            if row is not None and _checksum(key, row[0], row[2], row[3]) != row[5]:
+                log.warning("the row of the result %s was damaged: dropped", key)
+                self._count("damaged")
+                self._remove("key = ?", key)
+                return None
         except OSError as error:
             log.error("the result %s cannot be looked up: %s", key, error)
             return None
+        return row
 
     def note_uses(self, uses: Mapping[str, int]) -> None:
         """These were used so often since the last call, also where memory answered."""
@@ -158,12 +165,13 @@ class Disk:
         if not room:  # the rest is pinned
             self._count("rejected")
             return False, gone
+        facts, sources = json.dumps({name: getattr(made, name) for name in _FACTS}), " ".join(made.sources)
         db.execute(
-            "INSERT INTO results (key, kind, sha256, bytes, seconds, facts, sources, stored, used, expires, pinned, "
-            "uses, worth) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 0)",
+            "INSERT INTO results (key, kind, sha256, bytes, seconds, facts, sources, crc32, stored, used, "
+            "expires, pinned, uses, worth) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 0)",
             (
                 *(key, key.partition(":")[0], made.sha256, len(made.data), made.own_seconds),
-                *(json.dumps({name: getattr(made, name) for name in _FACTS}), " ".join(made.sources), now, now),
+                *(facts, sources, _checksum(key, made.sha256, facts, sources), now, now),
                 *(None if ttl is None else now + ttl, old[1] if old else 0),
             ),
         )
@@ -218,7 +226,8 @@ class Disk:
 
     def derived(self, sources: Collection[str], shapes: Collection[str]) -> list[tuple[str, tuple[str, ...]]]:
         """Keys and sources of what was made of one of those pictures, or of a shape with one of those contents."""
-        rows = self._index.rows("SELECT key, sources, sha256, json_extract(facts, '$.shape_sha256') FROM results")
+        shape = "CASE WHEN json_valid(facts) THEN json_extract(facts, '$.shape_sha256') END"
+        rows = self._index.rows(f"SELECT key, sources, sha256, {shape} FROM results")
         return [
             (key, tuple(made_of.split()))
             for key, made_of, sha256, shape in rows
@@ -306,7 +315,7 @@ class Disk:
         return {
             **{name: counts[name] for name in ("hits", "misses", "evictions", "expirations", "rejected")},
             "hit_rate_percent": round(100 * hits / max(hits + misses, 1), 2),
-            "damaged": self._blobs.damaged,
+            "damaged": self._blobs.damaged + counts["damaged"],
             "items": items,
             "mb": size / MB,
             "max_mb": self.max_bytes / MB,
@@ -340,6 +349,11 @@ class Disk:
     def keys(self) -> dict[str, bool]:
         """Every key, and whether it is pinned."""
         return {key: bool(pinned) for key, pinned in self._index.rows("SELECT key, pinned FROM results")}
+
+
+def _checksum(*columns: str) -> int:
+    """SQLite checks how its file hangs together, not what is in it."""
+    return crc32("\n".join(columns).encode())
 
 
 def _held(db: sqlite3.Connection) -> int:

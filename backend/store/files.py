@@ -106,15 +106,16 @@ class Files:
                 folder.rmdir()
 
     def sweep(self) -> None:
-        """Delete uploads of an earlier process that no job has: it ended between two writes.
+        """Delete uploads of an earlier process that no job has, and results that nothing names: it ended between two
+        writes.
 
-        Not where there is no job at all, as this may not be the folder that it used to be; nor beside a damaged index,
+        Not where there never was a job, as this may not be the folder that it used to be; nor beside a damaged index,
         whose jobs may yet be read.
         """
+        known = self.index.had_jobs() and not any(self.aside_dir.glob("index-*"))
+        self.blobs.sweep(delete=known)
         jobs = self.index.job_ids()
-        if not jobs or any(self.aside_dir.glob("index-*")):
-            return
-        for name in self._uploads_found:
+        for name in self._uploads_found if known else ():
             job_id = name[:_ID_LENGTH]
             if JOB_ID.fullmatch(job_id) and name[_ID_LENGTH:][:1] == "." and job_id not in jobs:
                 self.system.remove(self.upload(name))

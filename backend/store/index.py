@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import secrets
 import sqlite3
 import threading
@@ -33,13 +34,14 @@ CREATE TABLE results (
     seconds REAL NOT NULL,      -- what the last step to it took
     facts TEXT NOT NULL,        -- JSON: what else is known of it
     sources TEXT NOT NULL,      -- SHA-256 of the pictures that it was made of, with spaces between
+    crc32 INTEGER NOT NULL,     -- of key, sha256, facts and sources
     stored REAL NOT NULL,       -- times are seconds since the epoch
     used REAL NOT NULL,
     uses INTEGER NOT NULL,
     worth REAL NOT NULL,        -- who is worth least leaves first
     expires REAL,               -- NULL: never
     pinned INTEGER NOT NULL DEFAULT 0
-);
+) STRICT;
 CREATE INDEX results_sha256 ON results (sha256);
 CREATE INDEX results_worth ON results (pinned, worth);
 CREATE TABLE jobs (
@@ -48,12 +50,13 @@ CREATE TABLE jobs (
     file_sha256 TEXT,           -- what it delivered
     shape_sha256 TEXT,          -- what other formats of it are converted from
     record BLOB NOT NULL
-);
+) STRICT;
 CREATE INDEX jobs_file ON jobs (file_sha256);
 CREATE INDEX jobs_shape ON jobs (shape_sha256);
-CREATE TABLE numbers (name TEXT PRIMARY KEY, value REAL NOT NULL);    -- the age of the policy
+CREATE TABLE numbers (name TEXT PRIMARY KEY, value REAL NOT NULL) STRICT;    -- the age of the policy
 """
 _TABLES = ("results", "jobs", "numbers")
+_CONTENT = re.compile("[0-9a-f]{64}")
 _ROOM = 1_000_000
 """Bytes to make room for when the index cannot grow."""
 
@@ -69,7 +72,7 @@ class Index:
         """Held while the index and the files that it names are made to agree."""
         self.make_room: Callable[[Path, int], bool] = lambda path, size: False
         """Asked when the disk is full; True: something was deleted."""
-        self._path = path
+        self._path, self._within = path, False
         try:
             self._db = self._open(set_aside)
         except (sqlite3.Error, OSError) as error:
@@ -78,9 +81,9 @@ class Index:
     def _open(self, set_aside: Path) -> sqlite3.Connection:
         try:
             db = _connect(self._path)
-        except sqlite3.DatabaseError as error:
-            if _is_full(error) or isinstance(error, sqlite3.OperationalError):
-                raise  # it may be sound
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if _may_be_sound(error):
+                raise
         else:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version <= SCHEMA_VERSION:
@@ -119,7 +122,7 @@ class Index:
     def change(self, action: Callable[[sqlite3.Connection], T]) -> T:
         """Do all that `action` does in one transaction, or nothing; on return it is on the disk. OSError."""
         with self.lock:
-            if self._db.in_transaction:
+            if self._within:
                 return action(self._db)
             while True:
                 try:
@@ -130,6 +133,7 @@ class Index:
 
     def _in_transaction(self, action: Callable[[sqlite3.Connection], T]) -> T:
         self._db.execute("BEGIN IMMEDIATE")
+        self._within = True
         try:
             done = action(self._db)
             self._db.execute("COMMIT")
@@ -138,6 +142,8 @@ class Index:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+        finally:
+            self._within = False
 
     def wipe(self) -> None:
         """Leave nothing of deleted rows in the log beside the file; the file itself has zeros in their place."""
@@ -165,6 +171,10 @@ class Index:
         """Of all jobs, those with unreadable records too."""
         return frozenset(job_id for (job_id,) in self.rows("SELECT id FROM jobs"))
 
+    def had_jobs(self) -> bool:
+        """Whether there is, or ever was, a job."""
+        return self.row("SELECT 1 FROM sqlite_sequence WHERE name = 'jobs' AND seq > 0") is not None
+
     # ── contents ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def names(self, sha256: str) -> bool:
@@ -189,6 +199,7 @@ class Index:
 def _connect(path: Path) -> sqlite3.Connection:
     """A sound index; sqlite3.DatabaseError."""
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.text_factory = _text
     try:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")  # the folder is ours alone: no memory shared through a file
         db.execute("PRAGMA secure_delete = ON")
@@ -196,20 +207,43 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA wal_autocheckpoint = 256")  # pages of 4 KB
         db.execute("PRAGMA journal_size_limit = 1000000")
-        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0 and not tables:
+        schema, version = _schema(db), db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 and not schema:
             db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version <= SCHEMA_VERSION:
-            if not tables.issuperset(_TABLES):
-                raise sqlite3.DatabaseError("a table is missing")
-            found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if found != "ok":
-                raise sqlite3.DatabaseError(found)
+            _check(db, schema)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _text(data: bytes) -> str:
+    """What is no UTF-8 any more must not make the rest unreadable."""
+    return data.decode(errors="replace")
+
+
+def _schema(db: sqlite3.Connection) -> set[str]:
+    """The statements that made it, without their comments."""
+    rows = db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
+    return {" ".join(re.sub("--[^\n]*", "", sql).split()) for (sql,) in rows}
+
+
+def _check(db: sqlite3.Connection, schema: set[str]) -> None:
+    """sqlite3.DatabaseError; not only whether it can be read, as a damaged index of a table leads to a wrong row."""
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(_SCHEMA)
+        if schema != _schema(fresh):
+            raise sqlite3.DatabaseError("its tables are not what they were")
+    found = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
+
+
+def _may_be_sound(error: Exception) -> bool:
+    """Whether it tells of the disk, or of others, and not of what is in the file."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    return code not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 
 
 def _move_aside(path: Path, folder: Path) -> Path:
@@ -225,14 +259,18 @@ def _salvage(damaged: Path, db: sqlite3.Connection) -> dict[str, int]:
     """Copy the rows that can be read, table by table; how many of each."""
     saved = dict.fromkeys(_TABLES, 0)
     with closing(sqlite3.connect(f"{damaged.as_uri()}?mode=ro", uri=True, isolation_level=None)) as old:
+        old.text_factory = _text
         for table in _TABLES:
+            columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+            names, places = ", ".join(columns), ", ".join("?" * len(columns))
+            contents = [place for place, name in enumerate(columns) if name.endswith("sha256")]
             db.execute("BEGIN")
-            with suppress(sqlite3.Error):  # what follows the damage is lost
-                columns = ", ".join(row[1] for row in db.execute(f"PRAGMA table_info({table})"))
-                for row in _readable(old, f"SELECT {columns} FROM {table}"):
-                    with suppress(sqlite3.IntegrityError):
-                        db.execute(f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(row))})", row)
-                        saved[table] += 1
+            with suppress(sqlite3.Error, UnicodeDecodeError):  # what follows the damage is lost
+                for row in _readable(old, f"SELECT {names} FROM {table}"):
+                    if all(row[place] is None or _CONTENT.fullmatch(str(row[place])) for place in contents):
+                        with suppress(sqlite3.IntegrityError):  # it was seen before, or is of a wrong type
+                            db.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", row)
+                            saved[table] += 1
             db.execute("COMMIT")
     return saved
 

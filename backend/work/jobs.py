@@ -151,7 +151,6 @@ class Jobs:
                 log.warning("the record of job %s cannot be read (%s): it stays in the index", job_id, error)
         self._take_over(Earlier(self._files))
         self._files.sweep()
-        self._files.blobs.sweep()
         for job in self._by_id.values():
             if job.status in ACTIVE and job.status is not JobStatus.QUEUED:
                 if job.interruptions:

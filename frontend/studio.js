@@ -11,16 +11,17 @@ import { Rows } from "./input/rows.js";
 import { path } from "./result/files.js";
 import { History } from "./result/history.js";
 import { Result } from "./result/result.js";
-import { blob, patiently } from "./shared/api.js";
+import { blob, get, patiently } from "./shared/api.js";
 import { Watch } from "./shared/connection.js";
 import { byId } from "./shared/dom.js";
-import { explain } from "./shared/errors.js";
+import { explain, isEvicted } from "./shared/errors.js";
 import { keepingFocus } from "./shared/focus.js";
 import { setUpKey } from "./shared/key.js";
 import { say, tell } from "./shared/notices.js";
 import { setUpTheme } from "./shared/theme.js";
 import { sizes } from "./shared/words.js";
 import { View } from "./viewer/bar.js";
+import { wishOf } from "./work/attempt.js";
 import { Jobs } from "./work/jobs.js";
 import { MakeButton } from "./work/make_button.js";
 import { Progress } from "./work/progress.js";
@@ -44,7 +45,7 @@ const result = new Result();
 const cache = new CachePanel();
 const mask = new Mask(pictures, () => options.values().remove_background);
 new Rows(pictures, jobs);
-const history = new History(openPast, forgetPast);
+const history = new History(openPast, makeAgain, forgetPast);
 
 async function refreshModels() {
   try {
@@ -88,9 +89,14 @@ byId("options").addEventListener("submit", async (event) => {
   const asked = options.wish();
   if (!asked) return;
   const wish = { ...asked, ...models.wish() };
-  document.querySelector(".view").scrollIntoView({ block: "nearest" });  // on a phone it is further down
+  showView();
   for (const picture of button.targets) await jobs.start(picture, wish);  // one after the other keeps their order
 });
+
+/** On a phone it is further down. */
+function showView() {
+  document.querySelector(".view").scrollIntoView({ block: "nearest" });
+}
 
 byId("cancel").addEventListener("click", () => jobs.cancel(pictures.current).catch((error) => tell(explain(error))));
 
@@ -109,7 +115,7 @@ function showPicture() {
 async function showModel() {
   const job = pictures.current?.result;
   const address = job ? `${path(job, "glb")}#${job.finished_at}` : null;
-  history.mark(job?.job_id ?? null);
+  history.mark(pictures.current);
   if (address === shown || (!job && shown instanceof File)) return;
   shown = address;
   if (!job) return view.clear();
@@ -119,7 +125,14 @@ async function showModel() {
     return file;
   } catch (error) {
     if (shown === address) view.say(explain(error));
+    if (error.code === "result_evicted") await hearOfEviction(pictures.current);
   }
+}
+
+async function hearOfEviction(picture) {
+  if (picture?.phase !== "done") return;
+  pictures.hear(picture, await patiently(() => get(`/api/job-status/${picture.jobId}`)));
+  await history.load();
 }
 
 pictures.addEventListener("change", ({ detail }) => {
@@ -139,15 +152,24 @@ jobs.addEventListener("end", async ({ detail: picture }) => {
   if (picture.phase !== "done") return;
   const file = current ? await showModel() : null;
   await Promise.allSettled([history.added(picture.result, file), refreshModels(), cache.tick()]);
-  history.mark(pictures.current?.result?.job_id ?? null);
+  history.mark(pictures.current);
 });
 
 function openPast(job) {
   const known = pictures.list.find((each) => each.jobId === job.job_id);
   const picture = known ?? pictures.fromJob(job);
   if (!known) pictures.list.push(picture);
+  else if (isEvicted(job) && known.phase === "done") pictures.hear(known, job);
   askAsFor(job);
   pictures.select(picture);
+  return picture;
+}
+
+/** Just as it was asked for, which may be more than the form can say. */
+async function makeAgain(job) {
+  const picture = openPast(job);
+  showView();
+  if (!picture.busy) await jobs.start(picture, wishOf(job));
 }
 
 /** Ask for what this job was made with. */
@@ -157,7 +179,7 @@ function askAsFor(job) {
 }
 
 function forgetPast(job) {
-  const picture = pictures.list.find((each) => each.result?.job_id === job.job_id);
+  const picture = pictures.list.find((each) => (each.result ?? each.job)?.job_id === job.job_id);
   if (picture) pictures.remove(picture);
 }
 
@@ -165,11 +187,12 @@ async function begin() {
   await new Watch(() => refreshModels().catch((error) => tell(explain(error)))).heard;
   const found = await pictures.restore();
   const { current } = pictures;
-  if (current?.result) askAsFor(current.result);
+  const asked = current?.result ?? (current?.phase === "failed" ? current.job : null);
+  if (asked) askAsFor(asked);
   if (!found) tell("The model of this address is no longer on the server.");
   jobs.follow();
   await history.load();
-  history.mark(current?.result?.job_id ?? null);
+  history.mark(current);
 }
 
 addEventListener("hashchange", () => location.reload());  // another job's address was entered

@@ -1,6 +1,6 @@
 // What a picture is: its file, its job on the server, and where it stands.
 
-import { explain } from "../shared/errors.js";
+import { explain, isEvicted } from "../shared/errors.js";
 import { Attempt, isActive } from "../work/attempt.js";
 
 /** Sending it once more would end in the same way. */
@@ -95,8 +95,15 @@ export class Picture {
       this.phase = "done";
       this.result = job;
     } else if (job.status === "cancelled") this.phase = "cancelled";
-    else if (job.status === "failed") this.fail(job);
-    else this.phase = "ready";
+    else if (job.status === "failed") {
+      this.fail(job);
+      if (isEvicted(job)) this.result = null;
+    } else this.phase = "ready";
+  }
+
+  /** A model was made of it, be it that this has to be made again. */
+  get wasMade() {
+    return Boolean(this.result) || isEvicted(this.job);
   }
 
   /** Another mask is in force: what was made or went wrong was with the one before. */

@@ -77,7 +77,7 @@ export class Pictures extends EventTarget {
     this.list.splice(at, 1);
     if (picture.url) URL.revokeObjectURL(picture.url);
     // Nothing was made of it: the server need not keep it.
-    if (picture.jobId && !picture.result) remove(`/api/jobs/${picture.jobId}`).catch(() => {});
+    if (picture.jobId && !picture.wasMade) remove(`/api/jobs/${picture.jobId}`).catch(() => {});
     if (this.current === picture) this.select(this.list[Math.min(at, this.list.length - 1)] ?? null);
     else this.keep();
     this.changed();

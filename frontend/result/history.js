@@ -2,7 +2,7 @@
 
 import { blob, get, patiently, put, remove } from "../shared/api.js";
 import { byId, el, iconButton } from "../shared/dom.js";
-import { explain } from "../shared/errors.js";
+import { explain, isEvicted } from "../shared/errors.js";
 import { confirmed, tell } from "../shared/notices.js";
 import { sizesInShort, when } from "../shared/words.js";
 import { thumbnail } from "../viewer/thumbnail.js";
@@ -10,23 +10,31 @@ import { path } from "./files.js";
 import { saveAs } from "./save_as.js";
 
 const PAGE = 24;
+/** The server keeps no more jobs. */
+const ALL = 500;
 
 export class History {
-  /** `onOpen(job)` when one is chosen, `onDelete(job)` after one is gone. */
-  constructor(onOpen, onDelete) {
+  /** `onOpen(job)` when one is chosen, `onMake(job)` to have it made again, `onDelete(job)` after one is gone. */
+  constructor(onOpen, onMake, onDelete) {
     this.onOpen = onOpen;
+    this.onMake = onMake;
     this.onDelete = onDelete;
     this.jobs = [];
+    this.limit = PAGE;
     this.total = 0;
     this.shots = new Map();  // job id → address of its picture
     this.current = null;
-    byId("history-more").addEventListener("click", () => this.load(this.jobs.length + PAGE));
+    byId("history-more").addEventListener("click", () => this.load(this.limit + PAGE));
   }
 
-  async load(limit = Math.max(PAGE, this.jobs.length)) {
+  /** Completed jobs, and those whose model had to make room. */
+  async load(limit = this.limit) {
     const page = await patiently(() => get(`/api/jobs?status=completed&limit=${limit}`));
-    this.jobs = page.jobs;
-    this.total = page.total;
+    const failed = await patiently(() => get(`/api/jobs?status=failed&limit=${ALL}`));
+    const evicted = failed.jobs.filter(isEvicted), all = [...page.jobs, ...evicted];
+    this.limit = limit;
+    this.jobs = all.sort((a, b) => Date.parse(b.created_at) - Date.parse(a.created_at)).slice(0, limit);
+    this.total = page.total + evicted.length;
     this.render();
   }
 
@@ -39,26 +47,27 @@ export class History {
     if (focused) strip.querySelector(`[data-job="${focused}"] .open`)?.focus();
   }
 
-  mark(jobId) {
-    this.current = jobId;
+  /** The picture whose model is looked at, or null. */
+  mark(picture) {
+    const jobId = this.current = picture?.result?.job_id ?? picture?.jobId ?? null;
     for (const item of byId("history").children) item.dataset.current = item.dataset.job === jobId;
   }
 
   card(job) {
-    const name = job.original_filename;
+    const name = job.original_filename, evicted = isEvicted(job);
     const shot = el("img", { className: "shot", alt: "" });
     this.showShot(job, shot);
     const open = el(
       "button", { type: "button", className: "open", title: `Show ${name} and its options again` },
       shot,
       el("b", {}, name),
-      el("small", {}, sizesInShort(job.mesh.extents_mm)),
+      el("small", {}, evicted ? "Had to make room" : sizesInShort(job.mesh.extents_mm)),
       el("small", {}, `Quality ${job.quality} · ${when(job.finished_at)}`),
     );
     open.addEventListener("click", () => this.onOpen(job));
-    const keep = el("button", { type: "button", className: "link", "aria-label": `Save ${name} in a format` }, "Save as…");
-    keep.addEventListener("click", () => saveAs(job));
-    const actions = el("div", { className: "strip-actions" }, keep, iconButton("trash", `Delete ${name}`, () => this.drop(job)));
+    const act = evicted ? link("Make it again", `Make it again: ${name}`, () => this.onMake(job))
+      : link("Save as…", `Save ${name} in a format`, () => saveAs(job));
+    const actions = el("div", { className: "strip-actions" }, act, iconButton("trash", `Delete ${name}`, () => this.drop(job)));
     return el("li", { dataset: { job: job.job_id, current: job.job_id === this.current } }, open, actions);
   }
 
@@ -114,4 +123,10 @@ export class History {
     if (kept) URL.revokeObjectURL(kept.url);
     this.shots.delete(jobId);
   }
+}
+
+function link(text, label, onClick) {
+  const button = el("button", { type: "button", className: "link", "aria-label": label }, text);
+  button.addEventListener("click", onClick);
+  return button;
 }

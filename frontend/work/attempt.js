@@ -40,7 +40,7 @@ export class Attempt {
 export const isActive = (job) => ACTIVE.has(job.status);
 
 /** What a job was asked for, as a request. */
-function wishOf(job) {
+export function wishOf(job) {
   return Object.fromEntries(ASKED.map((name) => [name, job[name]]).filter(([, value]) => value !== undefined && value !== null));
 }
 

@@ -1,6 +1,7 @@
 // The button that makes models: which pictures it would start, what it is called, and why it does nothing.
 
 import { byId } from "../shared/dom.js";
+import { isEvicted } from "../shared/errors.js";
 
 export class MakeButton {
   constructor(pictures) {
@@ -18,7 +19,7 @@ export class MakeButton {
     const { current } = this.pictures, { targets } = this, button = byId("make");
     const made = current?.result && current.phase === "done" && targets.length === 1;
     const stuck = ["failed", "cancelled"].includes(current?.phase) && !current.refused;
-    const again = made ? "Make it again" : stuck ? "Try again" : "Make the model";
+    const again = made || (stuck && isEvicted(current.job)) ? "Make it again" : stuck ? "Try again" : "Make the model";
     button.disabled = !targets.length;
     button.textContent = targets.length > 1 ? `Make ${targets.length} models` : again;
     byId("make-note").textContent = note(current, made);

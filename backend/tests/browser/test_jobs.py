@@ -67,6 +67,60 @@ def test_a_failure_says_why_and_what_to_do_and_the_next_try_works(directed):
     page.assert_quiet()
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["found out by the page", "known before"])
+@pytest.mark.parametrize("control", ["#make", "#history .link"], ids=["button", "history"])
+def test_a_model_that_had_to_make_room_says_so_and_is_made_again_with_one_click(directed, tmp_path, control, known):
+    page, client = directed
+    page["#quality"].fill("3")
+    begin(page, "one.png")
+    page.wait_until_made()
+    job_id = page.job_id
+    for result in (tmp_path / "data" / "results").iterdir():
+        result.unlink()
+    client.post("/api/cache/clear")
+    if known:
+        assert client.get(f"/api/download/{job_id}/model.glb").status_code == 409
+    page["#defaults"].click()
+    page.page.reload()
+    page.expect("#make-note").to_contain_text("had to make room")
+    page.expect("#make").to_have_text("Make it again")
+    page.expect("#result").to_be_hidden()
+    page.expect("#rows li").to_contain_text("had to make room")
+    page.expect(f"#history li[data-job='{job_id}']").to_contain_text("Had to make room")
+
+    page[control].click()
+    page.wait_until_made()
+    page.expect(f"#history li[data-job='{job_id}']").not_to_contain_text("Had to make room")
+    assert page.job_id == job_id
+    assert client.status(job_id)["quality"] == 3
+    assert client.conductor.runs == 2
+    assert all("409" in line for line in page.complaints)
+
+
+def test_a_model_that_had_to_make_room_stays_in_the_history_until_it_is_deleted_there(directed, tmp_path):
+    page, client = directed
+    begin(page, "one.png")
+    page.wait_until_made()
+    job_id = page.job_id
+    for result in (tmp_path / "data" / "results").iterdir():
+        result.unlink()
+    client.post("/api/cache/clear")
+    client.get(f"/api/download/{job_id}/model.glb")
+    page.page.reload()
+    page.expect("#rows li[data-state=failed]").to_have_count(1)
+    page["#rows .tool"].click()
+    page.expect("#rows li").to_have_count(0)
+    page.expect(f"#history li[data-job='{job_id}']").to_have_count(1)
+    page["#history .open"].click()
+    page.expect("#make-note").to_contain_text("had to make room")
+    page["#history .tool"].click()
+    page["#ask-yes"].click()
+    page.expect("#history li").to_have_count(0)
+    page.expect("#rows li").to_have_count(0)
+    assert client.get(f"/api/job-status/{job_id}").status_code == 404
+    page.assert_quiet()
+
+
 def test_the_seed_is_offered_as_this_model_reads_it_and_the_prompt_is_not(directed):
     page, client = directed
     page["#advanced summary"].click()

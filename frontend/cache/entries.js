@@ -37,9 +37,9 @@ export class CacheEntries {
   row({ key, size_mb: size, age_seconds: age, access_count: hits, tier, on_disk: onDisk, pinned }) {
     const [kind, digest] = key.split(":");
     const name = `${KINDS[kind] ?? kind} ${digest?.slice(0, 8) ?? ""}`;
-    const pin = iconButton(
+    const pin = this.onDisk && iconButton(
       "pin", `Keep ${name} on the disk`, () => this.pin(key, name, !pinned),
-      { "aria-pressed": String(pinned), disabled: !this.onDisk, dataset: { key, act: "pin" } },
+      { "aria-pressed": String(pinned), dataset: { key, act: "pin" } },
     );
     const drop = iconButton("trash", `Delete ${name}`, () => this.drop(key, name), { dataset: { key, act: "drop" } });
     return el(
@@ -49,7 +49,7 @@ export class CacheEntries {
       el("td", {}, tier === "disk" ? "Disk" : onDisk ? "Both" : "Memory"),
       el("td", { className: "beside" }, age === null ? "–" : seconds(age)),
       el("td", { className: "beside" }, hits === null ? "–" : count(hits)),
-      el("td", {}, pin, drop),
+      el("td", {}, ...(pin ? [pin] : []), drop),
     );
   }
 

@@ -132,7 +132,7 @@ function facts(stats) {
     ["Entries", of(count(stats.current_items), most(stats.max_items, count)), count(disk.items)],
     [
       "Size", of(megabytes(stats.current_memory_mb), most(stats.max_memory_mb, megabytes), " MB"),
-      of(megabytes(disk.mb), megabytes(disk.max_mb), " MB"),
+      disk.max_mb ? of(megabytes(disk.mb), megabytes(disk.max_mb), " MB") : "off",
     ],
     ["Hits", count(stats.hits - disk.hits), count(disk.hits)],
     ["Evicted", count(stats.evictions), count(disk.evictions)],

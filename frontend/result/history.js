@@ -65,7 +65,7 @@ export class History {
       el("small", {}, `Quality ${job.quality} · ${when(job.finished_at)}`),
     );
     open.addEventListener("click", () => this.onOpen(job));
-    const act = evicted ? link("Make it again", `Make it again: ${name}`, () => this.onMake(job))
+    const act = evicted ? link("Make again", `Make again: ${name}`, () => this.onMake(job))
       : link("Save as…", `Save ${name} in a format`, () => saveAs(job));
     const actions = el("div", { className: "strip-actions" }, act, iconButton("trash", `Delete ${name}`, () => this.drop(job)));
     return el("li", { dataset: { job: job.job_id, current: job.job_id === this.current } }, open, actions);

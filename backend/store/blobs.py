@@ -18,11 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from store.filesystem import FileSystem, is_full
+from store.filesystem import FileSystem, Fingerprint, fingerprint, is_full
 from store.index import Index
-
-_Print = tuple[int, int, int]
-"""Size, time of the last change and number of a file: they differ once somebody has written to it."""
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 
@@ -34,7 +31,7 @@ class Blobs:
 
     def __init__(self, folder: Path, index: Index, system: FileSystem) -> None:
         self._folder, self._index, self._system = folder, index, system
-        self._checked: dict[str, _Print] = {}
+        self._checked: dict[str, Fingerprint] = {}
         self._held = Counter[str]()
         self._released: set[str] = set()
         """What somebody gave up while another held it."""
@@ -104,7 +101,7 @@ class Blobs:
         return sha256, len(data)
 
     def _note(self, sha256: str) -> None:
-        self._checked[sha256] = _print(os.stat(self.path(sha256)))
+        self._checked[sha256] = fingerprint(os.stat(self.path(sha256)))
         self.missing.discard(sha256)
 
     def _is_sound(self, sha256: str) -> bool:
@@ -112,7 +109,7 @@ class Blobs:
             found = os.stat(self.path(sha256))
         except FileNotFoundError:
             return False
-        return self._checked.get(sha256) == _print(found) or self.read(sha256) is not None
+        return self._checked.get(sha256) == fingerprint(found) or self.read(sha256) is not None
 
     # ── using ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -128,7 +125,7 @@ class Blobs:
 
     def _open(self, sha256: str, size: int) -> BinaryIO | None:
         file = self.path(sha256).open("rb")
-        found = _print(os.fstat(file.fileno()))
+        found = fingerprint(os.fstat(file.fileno()))
         if self._checked.get(sha256) == found:
             return file
         if found[0] == size and hashlib.file_digest(file, "sha256").hexdigest() == sha256:
@@ -143,7 +140,7 @@ class Blobs:
         """Its bytes; None when it is not there, was damaged, or cannot be read."""
         path = self.path(sha256)
         try:
-            before = _print(os.stat(path))
+            before = fingerprint(os.stat(path))
             data = self._system.read(path)
         except FileNotFoundError:
             self._lose(sha256)
@@ -232,7 +229,3 @@ class Blobs:
     def same_disk(self, path: Path) -> bool:
         """Whether deleting something here makes room there."""
         return os.stat(self._folder).st_dev == os.stat(path if path.exists() else path.parent).st_dev
-
-
-def _print(found: os.stat_result) -> _Print:
-    return found.st_size, found.st_mtime_ns, found.st_ino

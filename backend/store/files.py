@@ -13,18 +13,21 @@ OUTPUTS_DIR/<job id>/thumbnail                    a small picture of the model, 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from errors import DataFolderError
 from store.blobs import Blobs
-from store.filesystem import FileSystem, clear_leftovers
+from store.filesystem import FileSystem, Fingerprint, clear_leftovers, fingerprint
 from store.index import Index
 from store.lock import FolderLock
 
 JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ID_LENGTH = 36
+_SHARED = 1000
+"""Uploads whose bytes may be given a further name."""
 
 
 class Files:
@@ -52,6 +55,8 @@ class Files:
         self.blobs = Blobs(results, self.index, self.system)
         for folder in (uploads_dir, outputs_dir, results):
             clear_leftovers(folder)
+        self._uploaded: dict[str, tuple[Path, Fingerprint]] = {}
+        """By the SHA-256 of their bytes, those kept last."""
         self._uploads_found = [path.name for path in uploads_dir.iterdir()]
 
     def close(self) -> None:
@@ -78,6 +83,19 @@ class Files:
     def thumbnail(self, job_id: str) -> Path:
         """Where the thumbnail lies."""
         return self.outputs_dir / job_id / "thumbnail"
+
+    def keep_upload(self, name: str, data: bytes, sha256: str) -> None:
+        """Keep an upload for good; bytes that an upload of this process holds already get a further name. OSError."""
+        path, (there, known) = self.uploads_dir / name, self._uploaded.get(sha256, (None, None))
+        try:
+            if there is None or fingerprint(os.stat(there)) != known:
+                raise FileNotFoundError
+            self.system.link(there, path)
+        except OSError:  # it is new, deleted or changed, or the file system knows no links
+            self.system.keep(path, data)
+        self._uploaded[sha256] = path, fingerprint(os.stat(path))
+        if len(self._uploaded) > _SHARED:
+            self._uploaded.pop(next(iter(self._uploaded)), None)
 
     def save(self, path: Path, data: bytes) -> None:
         """Replace `path` by `data` in one step, and for good; OSError."""

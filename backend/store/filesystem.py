@@ -16,7 +16,15 @@ from pathlib import Path
 
 from errors import DiskFullError, StorageError, WorkError
 
+Fingerprint = tuple[int, int, int]
+"""Size, time of the last change and number of a file: they differ once somebody has written to it."""
+
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def fingerprint(found: os.stat_result) -> Fingerprint:
+    """Of a file."""
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def is_full(error: OSError) -> bool:
@@ -58,6 +66,11 @@ class FileSystem:
     def rename(self, source: Path, target: Path) -> None:
         """In one step, over whatever is there."""
         os.replace(source, target)
+
+    def link(self, there: Path, path: Path) -> None:
+        """Give a file a second name, for good."""
+        os.link(there, path)
+        self.sync_folder(path.parent)
 
     def sync_folder(self, folder: Path) -> None:
         """Put its names on the disk; Windows does that by itself."""

@@ -1,8 +1,9 @@
 """The index: a SQLite file that knows every result on disk and every job.
 
-A transaction that has ended is on the disk (WAL, `synchronous=FULL`). What a row names was put there before: so after a
-power cut there may be a file that no row names, never a row whose file was not yet written. One process has the file,
-and in it one connection under one lock. A damaged index is set aside, and what can still be read of it taken over.
+A transaction that has ended outlives its process; after the next `sync` it is on the disk, which many threads have with
+one fsync, without the lock (WAL, `synchronous=NORMAL`). What a row names was put on the disk before: so after a power
+cut there may be a file that no row names, never a row whose file was not yet written. One process has the file, and in
+it one connection under one lock. A damaged index is set aside, and what can still be read of it taken over.
 """
 
 from __future__ import annotations
@@ -73,6 +74,9 @@ class Index:
         self.make_room: Callable[[Path, int], bool] = lambda path, size: False
         """Asked when the disk is full; True: something was deleted."""
         self._path, self._within = path, False
+        self._syncing = threading.Lock()
+        self._log: int | None = None
+        self._commits = self._synced = 0
         try:
             self._db = self._open(set_aside)
         except (sqlite3.Error, OSError) as error:
@@ -105,6 +109,10 @@ class Index:
             with suppress(sqlite3.Error):
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._db.close()
+        with self._syncing:
+            if self._log is not None:
+                os.close(self._log)
+                self._log = None
 
     def rows(self, question: str, *values: Any) -> list[Row]:
         """What a SELECT finds; OSError."""
@@ -120,7 +128,7 @@ class Index:
         return found[0] if found else None
 
     def change(self, action: Callable[[sqlite3.Connection], T]) -> T:
-        """Do all that `action` does in one transaction, or nothing; on return it is on the disk. OSError."""
+        """Do all that `action` does in one transaction, or nothing; on return it outlives this process. OSError."""
         with self.lock:
             if self._within:
                 return action(self._db)
@@ -137,6 +145,7 @@ class Index:
         try:
             done = action(self._db)
             self._db.execute("COMMIT")
+            self._commits += 1
             return done
         except BaseException:
             if self._db.in_transaction:
@@ -144,6 +153,24 @@ class Index:
             raise
         finally:
             self._within = False
+
+    def sync(self) -> None:
+        """Put what was committed before on the disk. Who asks while another does waits for one more fsync, and shares
+        it with all who wait. OSError."""
+        wanted = self._commits
+        with self._syncing:
+            if self._synced < wanted:
+                committed = self._commits
+                self._sync_log()
+                self._synced = committed
+
+    def _sync_log(self) -> None:
+        if self._log is None:
+            try:
+                self._log = os.open(f"{self._path}-wal", os.O_RDWR)
+            except FileNotFoundError:  # closed, and everything is in the file itself
+                return
+        os.fsync(self._log)
 
     def wipe(self) -> None:
         """Leave nothing of deleted rows in the log beside the file; the file itself has zeros in their place."""
@@ -204,7 +231,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")  # the folder is ours alone: no memory shared through a file
         db.execute("PRAGMA secure_delete = ON")
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA synchronous = NORMAL")  # `sync` does the rest
         db.execute("PRAGMA wal_autocheckpoint = 256")  # pages of 4 KB
         db.execute("PRAGMA journal_size_limit = 1000000")
         schema, version = _schema(db), db.execute("PRAGMA user_version").fetchone()[0]

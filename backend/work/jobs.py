@@ -271,6 +271,7 @@ class Jobs:
         """Give up the contents that it named before, and does not any more."""
         after = job.contents if job else ()
         if gone := [sha256 for sha256 in before if sha256 and sha256 not in after]:
+            self._files.index.sync()  # a record must never name what is gone
             self._files.blobs.release(gone)
 
     def begin(self, job: Job, wishes: Wishes, ticket: Ticket | None = None) -> int:
@@ -321,6 +322,7 @@ class Jobs:
             for name, value in facts.items():
                 setattr(job, name, value)
             self.save(job)
+            self._files.index.sync()  # before anything goes that the record named
         except OSError:
             for name, value in before.items():
                 setattr(job, name, value)

@@ -183,9 +183,10 @@ class Service:
 
     def _keep_job(self, job: Job, uploads: dict[str, bytes]) -> None:
         try:
-            for name, data in uploads.items():
-                self.files.system.keep(self.files.uploads_dir / name, data)
+            for picture in job.pictures.values():
+                self.files.keep_upload(picture.name, uploads[picture.name], picture.file_sha256 or "")
             surplus = self.jobs.add(job)
+            self.files.index.sync()
         except OSError as error:
             self.files.forget_job(job.id, uploads)
             raise storage_error(error) from error
@@ -293,6 +294,8 @@ class Service:
             except OSError as error:  # a restart would not know of it
                 self.queue.leave(ticket)
                 self._settle(job, storage_error(error))
+        with told():
+            self.files.index.sync()
 
     def _ticket(self, request: Request, keys: Plan | None, known: Known, *, bounded: bool = True) -> Ticket:
         key = keys.file if keys and self.results.enabled else None
@@ -376,6 +379,7 @@ class Service:
                 if job.status in ACTIVE and job.attempt == attempt:
                     self.jobs.settle(job, JobStatus.COMPLETED, delivery=delivery)
                     self.seconds_saved += outcome.seconds_saved
+            self.files.index.sync()
         except OSError as error:
             log.error("the result of job %s could not be kept: %s", job.id, error)
             with self._changed:

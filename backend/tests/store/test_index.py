@@ -111,7 +111,7 @@ class TestTransactions:
         def pragma(name):
             return index.row(f"PRAGMA {name}")[0]
 
-        assert (pragma("journal_mode"), pragma("synchronous"), pragma("secure_delete")) == ("wal", 2, 1)
+        assert (pragma("journal_mode"), pragma("synchronous"), pragma("secure_delete")) == ("wal", 1, 1)
 
     def test_of_what_was_deleted_nothing_is_left_in_the_files(self, tmp_path, index):
         secret = b"a picture of a school's class " * 40

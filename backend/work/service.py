@@ -185,8 +185,7 @@ class Service:
         try:
             for picture in job.pictures.values():
                 self.files.keep_upload(picture.name, uploads[picture.name], picture.file_sha256 or "")
-            surplus = self.jobs.add(job)
-            self.files.index.sync()
+            surplus = self.jobs.add(job)  # on the disk with the next job that is asked for
         except OSError as error:
             self.files.forget_job(job.id, uploads)
             raise storage_error(error) from error

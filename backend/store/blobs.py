@@ -159,7 +159,7 @@ class Blobs:
     def _lose(self, sha256: str) -> None:
         """Drop what is not what it was, unless nobody named it any more and it went in between."""
         with self._index.lock:
-            if not self._index.names(sha256):
+            if sha256 in self.missing or not self._index.names(sha256):
                 return
             self.damaged += 1
             self.drop([sha256])

@@ -31,7 +31,7 @@ def ids(index):
 
 
 def reopened(index):
-    """What another process finds after this one was killed: what the files hold, without a word to who has them open."""
+    """What another process finds after this one was killed."""
     path = index._path
     folder = path.parent / "copy"
     folder.mkdir()
@@ -111,7 +111,7 @@ class TestTransactions:
         def pragma(name):
             return index.row(f"PRAGMA {name}")[0]
 
-        assert (pragma("journal_mode"), pragma("synchronous"), pragma("secure_delete")) == ("wal", 1, 1)
+        assert (pragma("journal_mode"), pragma("synchronous"), pragma("secure_delete")) == ("wal", 2, 1)
 
     def test_of_what_was_deleted_nothing_is_left_in_the_files(self, tmp_path, index):
         secret = b"a picture of a school's class " * 40
@@ -355,8 +355,8 @@ class TestADamagedOne:
         wanted = key(7).encode()
         entries = [at for at in range(len(data)) if data.startswith(wanted, at)]
         assert len(entries) == 2, "the table's and its index'"
+        other = key(8).encode()
         for at in entries:
-            other = key(8).encode()
             with folders(damaged(lambda data, at=at: data[:at] + other + data[at + len(other) :])) as files:
                 jobs, left = use(files)
             assert len(jobs) == ROWS

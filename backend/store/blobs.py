@@ -55,28 +55,26 @@ class Blobs:
         """
         with self._index.lock:
             self._held.update(sha256 for sha256, _ in contents)
+        written = set[str]()
         try:
             for number, (sha256, given) in enumerate(contents):
-                try:
-                    self._put(sha256, given)
-                except OSError as error:
-                    if number == 0 or not is_full(error):
-                        raise
-                    self.missing.add(sha256)
+                if not self._is_safe(sha256):
+                    written.add(sha256)
+                    try:
+                        self._put(sha256, given)
+                    except OSError as error:
+                        if number == 0 or not is_full(error):
+                            raise
+                        self.missing.add(sha256)
             yield
-        except BaseException:
-            self._released.update(sha256 for sha256, _ in contents)
-            raise
         finally:
             with self._index.lock:
                 self._held -= Counter(sha256 for sha256, _ in contents)
-                late = self._released.intersection(sha256 for sha256, _ in contents)
+                late = written | self._released.intersection(sha256 for sha256, _ in contents)
             if late:
                 self.release(late)
 
     def _put(self, sha256: str, given: bytes | Callable[[], bytes | None]) -> None:
-        if self._is_sound(sha256):
-            return
         data = given() if callable(given) else given
         if data is None:
             self.missing.add(sha256)
@@ -91,7 +89,7 @@ class Blobs:
         except FileNotFoundError:
             return None
         sha256 = hashlib.sha256(data).hexdigest()
-        if not self._is_sound(sha256):
+        if not self._is_safe(sha256):
             try:
                 os.link(path, self.path(sha256))
                 self._system.sync_folder(self._folder)
@@ -104,12 +102,13 @@ class Blobs:
         self._checked[sha256] = fingerprint(os.stat(self.path(sha256)))
         self.missing.discard(sha256)
 
-    def _is_sound(self, sha256: str) -> bool:
-        try:
-            found = os.stat(self.path(sha256))
-        except FileNotFoundError:
-            return False
-        return self._checked.get(sha256) == fingerprint(found) or self.read(sha256) is not None
+    def _is_safe(self, sha256: str) -> bool:
+        """Whether it is there, sound, and for good. What is there and nobody names may be what a killed process, or
+        another thread just now, has renamed and not yet synced."""
+        found = self._now(sha256)
+        if found is None or self._checked.get(sha256) == found:
+            return found is not None
+        return self._index.names(sha256) and self.read(sha256) is not None
 
     # ── using ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -118,7 +117,7 @@ class Blobs:
         try:
             return self._open(sha256, size)
         except FileNotFoundError:
-            self._lose(sha256)
+            self._lose(sha256, None)
         except OSError as error:
             log.warning("the file %s cannot be read: %s", self.path(sha256), error)
         return None
@@ -133,17 +132,17 @@ class Blobs:
             file.seek(0)
             return file
         file.close()
-        self._lose(sha256)
+        self._lose(sha256, found)
         return None
 
     def read(self, sha256: str, size: int | None = None) -> bytes | None:
         """Its bytes; None when it is not there, was damaged, or cannot be read."""
-        path = self.path(sha256)
+        path, before = self.path(sha256), None
         try:
             before = fingerprint(os.stat(path))
             data = self._system.read(path)
         except FileNotFoundError:
-            self._lose(sha256)
+            self._lose(sha256, before)
             return None
         except OSError as error:
             log.warning("the file %s cannot be read: %s", path, error)
@@ -153,17 +152,26 @@ class Blobs:
         if size in (None, len(data)) and hashlib.sha256(data).hexdigest() == sha256:
             self._checked[sha256] = before
             return data
-        self._lose(sha256)
+        self._lose(sha256, before)
         return None
 
-    def _lose(self, sha256: str) -> None:
-        """Drop what is not what it was, unless nobody named it any more and it went in between."""
+    def _lose(self, sha256: str, seen: Fingerprint | None) -> None:
+        """Drop what is not what it was (`seen`; None: it was not there), unless it was written anew in between. What
+        had to make room was never damaged."""
         with self._index.lock:
-            if sha256 in self.missing or not self._index.names(sha256):
+            if self._now(sha256) not in (seen, None):
+                return
+            if not self._index.result_names(sha256) and (sha256 in self.missing or not self._index.job_names(sha256)):
                 return
             self.damaged += 1
             self.drop([sha256])
         log.warning("the file %s was damaged or gone: dropped; what it held is made again when it is asked for", sha256)
+
+    def _now(self, sha256: str) -> Fingerprint | None:
+        try:
+            return fingerprint(os.stat(self.path(sha256)))
+        except FileNotFoundError:
+            return None
 
     # ── giving up ────────────────────────────────────────────────────────────────────────────────────────────────
 

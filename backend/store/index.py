@@ -206,7 +206,11 @@ class Index:
 
     def names(self, sha256: str) -> bool:
         """Whether a result or a job names that content."""
-        return self.row("SELECT 1 FROM results WHERE sha256 = ?", sha256) is not None or self.job_names(sha256)
+        return self.result_names(sha256) or self.job_names(sha256)
+
+    def result_names(self, sha256: str) -> bool:
+        """Whether a result does."""
+        return self.row("SELECT 1 FROM results WHERE sha256 = ?", sha256) is not None
 
     def job_names(self, sha256: str) -> bool:
         """Whether a job does."""

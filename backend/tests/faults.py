@@ -112,6 +112,10 @@ class Disk(FileSystem):
         self._note("rename", target)
         super().rename(source, target)
 
+    def link(self, there: Path, path: Path) -> None:
+        self._note("link", path)
+        super().link(there, path)
+
     def sync_folder(self, folder: Path) -> None:
         self._note("sync_folder", folder)
         super().sync_folder(folder)

@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from faults import contents, digest, folders, name_by_job, result
+from faults import contents, digest, elsewhere, fails, folders, name_by_job, result, unreadable
 
 from errors import DataFolderError
 from store import index as index_module
@@ -111,7 +111,7 @@ class TestTransactions:
         def pragma(name):
             return index.row(f"PRAGMA {name}")[0]
 
-        assert (pragma("journal_mode"), pragma("synchronous"), pragma("secure_delete")) == ("wal", 2, 1)
+        assert (pragma("journal_mode"), pragma("synchronous"), pragma("secure_delete")) == ("wal", 1, 1)
 
     def test_of_what_was_deleted_nothing_is_left_in_the_files(self, tmp_path, index):
         secret = b"a picture of a school's class " * 40
@@ -120,6 +120,68 @@ class TestTransactions:
         index.change(lambda db: db.execute("DELETE FROM jobs"))
         index.wipe()
         assert not any(secret[:24] in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+
+
+class TestSyncing:
+    @pytest.fixture
+    def synced(self, monkeypatch):
+        """Sizes of the log at each fsync that we ask for."""
+        sizes, fsync = [], os.fsync
+
+        def watch(descriptor):
+            sizes.append(os.fstat(descriptor).st_size)
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", watch)
+        return sizes
+
+    def test_all_that_was_committed_is_on_the_disk_after_one_fsync(self, index, tmp_path, synced):
+        for number in range(3):
+            index.save_job(f"job {number}", b"record", None, None)
+        index.sync()
+        assert synced == [(tmp_path / "index.db-wal").stat().st_size]
+        index.sync()
+        assert len(synced) == 1, "nothing is new"
+
+    def test_who_comes_while_another_syncs_has_an_fsync_of_their_own(self, index, monkeypatch):
+        """What was committed after the first had begun may have missed the disk."""
+        calls, fsync = [], os.fsync
+
+        def slow(descriptor):
+            calls.append(descriptor)
+            if len(calls) == 1:
+                elsewhere(lambda: index.save_job("late", b"1", None, None))()
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", slow)
+        index.save_job("early", b"1", None, None)
+        index.sync()
+        index.sync()
+        index.sync()
+        assert len(calls) == 2
+
+    def test_where_it_fails_it_is_said_and_tried_again(self, index, monkeypatch, synced):
+        index.save_job("a", b"1", None, None)
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "fsync", lambda descriptor: fails(unreadable())())
+            with pytest.raises(OSError, match="Input/output"):
+                index.sync()
+        index.sync()
+        assert len(synced) == 1
+
+    def test_it_holds_across_a_log_that_begins_anew(self, index, tmp_path, synced):
+        for turn in range(3):
+            index.save_job(f"job {turn}", b"x" * 100_000, None, None)
+            index.wipe()
+            index.save_job(f"small {turn}", b"1", None, None)
+            index.sync()
+            assert synced[-1] == (tmp_path / "index.db-wal").stat().st_size > 0
+
+    def test_after_the_end_there_is_nothing_to_do(self, tmp_path):
+        index = Index(tmp_path / "index.db", tmp_path / "set-aside")
+        index.save_job("a", b"1", None, None)
+        index.close()
+        index.sync()
 
 
 class TestAFullDisk:

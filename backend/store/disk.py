@@ -18,22 +18,26 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 from store.files import Files
 from store.index import Row
 from store.made import Made
 
+T = TypeVar("T")
 MB = 1_000_000
 _SLACK = 1_000_000
 """Bytes left free beside those that room is made for: the index wants some, too."""
 _FACTS = ("seconds", "own_seconds", "report", "shape_sha256")
 """Of what was made: all that is not in a column of its own."""
 _AGE = "(SELECT coalesce(max(value), 0) FROM numbers WHERE name = 'age')"
-_DENSITY = "max(CASE WHEN seconds > 0 THEN seconds ELSE 1 END, 1e-9) / max(bytes, 1)"
+_DENSITY = "max(CASE WHEN seconds > 0 THEN seconds ELSE 1.0 END, 1e-9) / max(bytes, 1)"
 """Seconds that a byte saves; an unknown time counts as a second."""
-_NAMED = "sha256 IN (SELECT file_sha256 FROM jobs UNION ALL SELECT shape_sha256 FROM jobs)"
+_NAMED = (  # without NULL, or SQL knows of no content that it is not among them
+    "sha256 IN (SELECT file_sha256 FROM jobs WHERE file_sha256 NOT NULL "
+    "UNION ALL SELECT shape_sha256 FROM jobs WHERE shape_sha256 NOT NULL)"
+)
 _ALIVE = "(pinned OR expires IS NULL OR expires > ?)"
 
 log = logging.getLogger(__name__)
@@ -149,22 +153,35 @@ class Disk:
         with self._blobs.holding((made.sha256, made.data)), self._index.lock:
             if claim is not None and self._claims.get(key) is not claim:
                 return False
-            kept, gone = self._index.change(lambda db: self._insert(db, key, made, ttl))
+            kept, gone = self._change(lambda db, counts: self._insert(db, counts, key, made, ttl))
             if gone:
                 self._blobs.release(gone)
             return kept
 
-    def _insert(self, db: sqlite3.Connection, key: str, made: Made, ttl: float | None) -> tuple[bool, list[str]]:
-        now, gone = self.clock(), []
+    def _change(self, action: Callable[[sqlite3.Connection, Counter[str]], T]) -> T:
+        """A change of the index; what it counts is counted once it is done, however often that was tried."""
+        counts = Counter[str]()
+
+        def tried(db: sqlite3.Connection) -> T:
+            counts.clear()
+            return action(db, counts)
+
+        done = self._index.change(tried)
+        with self._counting:
+            self._counts += counts
+        return done
+
+    def _insert(
+        self, db: sqlite3.Connection, counts: Counter[str], key: str, made: Made, ttl: float | None
+    ) -> tuple[bool, list[str]]:
+        now, most = self.clock(), self.max_bytes - len(made.data)
         old = db.execute("DELETE FROM results WHERE key = ? RETURNING sha256, pinned", (key,)).fetchone()
-        if old:
-            gone.append(old[0])
-        gone += self._expire(db, now)
-        room, evicted = self._evict(db, self.max_bytes - len(made.data))
-        gone += evicted
-        if not room:  # the rest is pinned
-            self._count("rejected")
+        gone = [old[0]] if old else []
+        if _held(db, "pinned") > most:
+            counts["rejected"] += 1
             return False, gone
+        gone += _expire(db, counts, now)
+        gone += _evict(db, counts, most)
         facts, sources = json.dumps({name: getattr(made, name) for name in _FACTS}), " ".join(made.sources)
         db.execute(
             "INSERT INTO results (key, kind, sha256, bytes, seconds, facts, sources, crc32, stored, used, "
@@ -177,34 +194,6 @@ class Disk:
         )
         db.execute(f"UPDATE results SET worth = {_AGE} + {_DENSITY} WHERE key = ?", (key,))
         return True, gone
-
-    def _expire(self, db: sqlite3.Connection, now: float) -> list[str]:
-        rows = db.execute(f"DELETE FROM results WHERE NOT {_ALIVE} RETURNING sha256", (now,)).fetchall()
-        self._count("expirations", len(rows))
-        return [sha256 for (sha256,) in rows]
-
-    def _evict(self, db: sqlite3.Connection, most: int) -> tuple[bool, list[str]]:
-        """Leave at most so many bytes: whether that could be done, and the contents that were given up."""
-        held, gone = _held(db), list[str]()
-        for named in ("NOT", ""):
-            if held <= most:
-                break
-            victims = list[tuple[str]]()
-            for key, sha256, size, worth in db.execute(
-                "SELECT key, sha256, bytes, worth FROM results "
-                f"WHERE NOT pinned AND {named} {_NAMED} ORDER BY worth, used"
-            ):
-                if held <= most:
-                    break
-                held -= size
-                victims.append((key,))
-                gone.append(sha256)
-                age = worth
-            if victims:
-                db.executemany("DELETE FROM results WHERE key = ?", victims)
-                db.execute(f"INSERT OR REPLACE INTO numbers VALUES ('age', max({_AGE}, ?))", (age,))
-                self._count("evictions", len(victims))
-        return held <= most, gone
 
     def delete(self, key: str) -> bool:
         """Whether there was one under that key. One that is being computed is not stored."""
@@ -255,7 +244,7 @@ class Disk:
         """Drop what has expired, what was not used for so long, and what is too much since the bound was lowered."""
         now = self.clock()
         with self._index.lock:
-            gone = self._index.change(lambda db: self._expire(db, now) + self._evict(db, self.max_bytes)[1])
+            gone = self._change(lambda db, counts: _expire(db, counts, now) + _evict(db, counts, self.max_bytes))
             self._blobs.release(gone)
             if unused_seconds is not None:
                 self._remove("NOT pinned AND used < ?", now - unused_seconds)
@@ -356,6 +345,36 @@ def _checksum(*columns: str) -> int:
     return crc32("\n".join(columns).encode())
 
 
-def _held(db: sqlite3.Connection) -> int:
-    """Bytes of all results."""
-    return int(db.execute("SELECT coalesce(sum(bytes), 0) FROM results").fetchone()[0])
+def _held(db: sqlite3.Connection, which: str = "1") -> int:
+    """Bytes of these results."""
+    return int(db.execute(f"SELECT coalesce(sum(bytes), 0) FROM results WHERE {which}").fetchone()[0])
+
+
+def _expire(db: sqlite3.Connection, counts: Counter[str], now: float) -> list[str]:
+    """The contents that were given up."""
+    rows = db.execute(f"DELETE FROM results WHERE NOT {_ALIVE} RETURNING sha256", (now,)).fetchall()
+    counts["expirations"] += len(rows)
+    return [sha256 for (sha256,) in rows]
+
+
+def _evict(db: sqlite3.Connection, counts: Counter[str], most: int) -> list[str]:
+    """Leave at most so many bytes beside what is pinned: the contents that were given up."""
+    held, gone = _held(db), list[str]()
+    for named in ("NOT", ""):
+        if held <= most:
+            break
+        victims = list[tuple[str]]()
+        for key, sha256, size, worth in db.execute(
+            f"SELECT key, sha256, bytes, worth FROM results WHERE NOT pinned AND {named} {_NAMED} ORDER BY worth, used"
+        ):
+            if held <= most:
+                break
+            held -= size
+            victims.append((key,))
+            gone.append(sha256)
+            age = worth
+        if victims:
+            db.executemany("DELETE FROM results WHERE key = ?", victims)
+            db.execute(f"INSERT OR REPLACE INTO numbers VALUES ('age', max({_AGE}, ?))", (age,))
+            counts["evictions"] += len(victims)
+    return gone

@@ -259,18 +259,18 @@ class Results:
 
     def delete(self, key: str) -> bool:
         """Drop it from every tier; True when there was such a key."""
-        there = bool(self._call(lambda cache: cache.delete(key)))
-        return self.disk.delete(key) or there
+        on_disk = self.disk.delete(key)  # first: what is looked for in between must not come up from there
+        return bool(self._call(lambda cache: cache.delete(key))) or on_disk
 
     def clear(self, tier: Tier = "all") -> int:
         """Drop everything that a tier holds, or all do; how many entries there were."""
         keys = set[str]()
+        if tier in ("disk", "all"):  # first: what is looked for in between must not come up from there
+            keys.update(self.disk.keys())
+            self.disk.clear()
         if tier in ("memory", "all"):
             keys.update(self._memory_keys())
             self._call(lambda cache: cache.clear())
-        if tier in ("disk", "all"):
-            keys.update(self.disk.keys())
-            self.disk.clear()
         return len(keys)
 
     def forget(
@@ -287,14 +287,21 @@ class Results:
             ):
                 found.append((key, value.sources))
         gone = {key for key, made_of in found if not keep(key, made_of)}
-        for key in gone:
-            self._call(partial(_drop, key))
-        self.disk.forget(gone)
+        try:
+            self.disk.forget(gone)  # first, as above
+        finally:
+            for key in gone:
+                self._call(partial(_drop, key))
 
     def pin(self, key: str, pinned: bool) -> bool:
         """Keep it on the disk until it is unpinned, or no more; False: there is no such key. OSError."""
-        if pinned and self.disk.max_bytes and key not in self.disk and isinstance(value := self.peek(key), Made):
-            self.disk.put(key, value, self.lru.default_ttl_seconds)
+        if pinned and self.disk.max_bytes and key not in self.disk:
+            claim = self.disk.claim(key)  # it may be deleted between the look and the writing
+            try:
+                if isinstance(value := self.peek(key), Made):
+                    self.disk.put(key, value, self.lru.default_ttl_seconds, claim)
+            finally:
+                self.disk.give_up(key, claim)
         return self.disk.pin(key, pinned)
 
     # ── knowing ──────────────────────────────────────────────────────────────────────────────────────────────────

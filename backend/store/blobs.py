@@ -236,4 +236,6 @@ class Blobs:
 
     def same_disk(self, path: Path) -> bool:
         """Whether deleting something here makes room there."""
-        return os.stat(self._folder).st_dev == os.stat(path if path.exists() else path.parent).st_dev
+        while not path.exists():  # there may have been no room for its folder
+            path = path.parent
+        return os.stat(self._folder).st_dev == os.stat(path).st_dev

@@ -305,15 +305,24 @@ class Jobs:
         self._try_to_save(job)
 
     def settle(self, job: Job, status: JobStatus, **facts: Any) -> None:
-        """It is over. What it named before, and names no more, goes unless others name it."""
-        run_version, before = job.ticket.run.version if job.ticket else 0, job.contents
-        job.status, job.finished_at, job.ticket = status, self._clock(), None
-        for name, value in facts.items():
+        """It is over. What it named before, and names no more, goes unless others name it. OSError where a completed
+        one cannot be written: then it is not over."""
+        run_version, contents = job.ticket.run.version if job.ticket else 0, job.contents
+        changes = {"status": status, "finished_at": self._clock(), "ticket": None, **facts}
+        before = {name: getattr(job, name) for name in changes}
+        for name, value in changes.items():
             setattr(job, name, value)
+        try:
+            self.save(job)
+        except OSError as error:
+            if status is JobStatus.COMPLETED:
+                for name, value in before.items():
+                    setattr(job, name, value)
+                raise
+            log.error("the record of job %s could not be written: %s", job.id, error)
         job.version += run_version
         self._touch(job)
-        self._try_to_save(job)
-        self._release(before, job)
+        self._release(contents, job)
 
     def change(self, job: Job, **facts: Any) -> None:
         """Something else of it is different from now on; OSError: then nothing is."""

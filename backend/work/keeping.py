@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class Keeping:
 
     def sweep(self) -> None:
         """Delete jobs that nobody touched for too long, results that nobody used for so long, and expired ones."""
-        now = self._results.disk.clock()
+        now = min(self._results.disk.clock(), time.time())  # a clock that was set makes nothing older than it is
         for job in self._jobs.all() if self._retention is not None else ():
             if now - max(job.created_at, job.finished_at or 0.0) > (self._retention or 0.0):
                 with suppress(JobBusyError, NotFoundError):  # in use, or deleted since

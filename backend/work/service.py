@@ -479,3 +479,4 @@ class Service:
                     self.jobs.queue_again(job, None)
             self.jobs.stop()
         self.queue.join(timeout)
+        self.results.write_uses()

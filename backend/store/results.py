@@ -51,7 +51,7 @@ class LegacyDict:
     """The plain dict of the original server with the surface that the LRU cache has."""
 
     def __init__(self, entries: dict[str, Any]) -> None:
-        self.entries = entries
+        self.entries = self.cache = entries
         self._lock = threading.Lock()
         self._hits = self._misses = 0
 
@@ -163,7 +163,8 @@ class Results:
         return bool(self._call(lambda cache: key in cache))
 
     def _memory_keys(self) -> list[str]:
-        return list(self.legacy.entries) if self.backend == "dict" else list(self.lru.cache)
+        keys: list[str] = self._call(lambda cache: list(cache.cache))
+        return keys
 
     # ── reading and storing ──────────────────────────────────────────────────────────────────────────────────────
 

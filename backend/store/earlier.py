@@ -22,10 +22,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from store.files import EARLIER_RECORD as _RECORD
 from store.files import JOB_ID, Files
 
 _SHAPE_NAME = re.compile(rb"shape:([0-9a-f]{64})")
-_RECORD = "job.json"
 
 log = logging.getLogger(__name__)
 
@@ -101,13 +101,14 @@ class Earlier:
     def sweep(self) -> None:
         """Delete the shapes that were taken over, and those that no record names.
 
-        A record that was set aside still names its shape by the key in its text; a torn one may have lost that, and
-        then no shape is deleted.
+        A record that was set aside still names its shape by the key in its text; a torn one may have lost that, and one
+        that cannot be read at all does not tell: then no shape is deleted.
         """
         if not self._shapes.is_dir():
             return
         try:
-            aside = [path.read_bytes() for path in self._files.aside_dir.glob(f"*/{_RECORD}")]
+            folders = (self._files.aside_dir, self._files.outputs_dir)
+            aside = [path.read_bytes() for folder in folders for path in folder.glob(f"*/{_RECORD}")]
         except OSError:
             return  # what it names is not known
         if not all(map(_is_whole, aside)) or not self._files.index.job_ids():

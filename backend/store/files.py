@@ -25,6 +25,8 @@ from store.index import Index
 from store.lock import FolderLock
 
 JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+EARLIER_RECORD = "job.json"
+"""In the folder of a job's outputs, until the job is taken over."""
 _ID_LENGTH = 36
 _SHARED = 1000
 """Uploads whose bytes may be given a further name."""
@@ -57,7 +59,7 @@ class Files:
             clear_leftovers(folder)
         self._uploaded: dict[str, tuple[Path, Fingerprint]] = {}
         """By the SHA-256 of their bytes, those kept last."""
-        self._uploads_found = [path.name for path in uploads_dir.iterdir()]
+        self._uploads_found, self._outputs_found = os.listdir(uploads_dir), os.listdir(outputs_dir)
 
     def close(self) -> None:
         """Let another server have the folders."""
@@ -124,16 +126,20 @@ class Files:
                 folder.rmdir()
 
     def sweep(self) -> None:
-        """Delete uploads of an earlier process that no job has, and results that nothing names: it ended between two
-        writes.
+        """Delete the files of an earlier process's jobs that are no more, and results that nothing names: it ended
+        between two writes.
 
         Not where there never was a job, as this may not be the folder that it used to be; nor beside a damaged index,
-        whose jobs may yet be read.
+        whose jobs may yet be read; nor what a record of an earlier release names that could not be read.
         """
         known = self.index.had_jobs() and not any(self.aside_dir.glob("index-*"))
         self.blobs.sweep(delete=known)
         jobs = self.index.job_ids()
-        for name in self._uploads_found if known else ():
-            job_id = name[:_ID_LENGTH]
-            if JOB_ID.fullmatch(job_id) and name[_ID_LENGTH:][:1] == "." and job_id not in jobs:
-                self.system.remove(self.upload(name))
+        found = dict[str, list[str]]((name, []) for name in self._outputs_found)
+        for name in self._uploads_found:
+            if name[_ID_LENGTH:][:1] == ".":
+                found.setdefault(name[:_ID_LENGTH], []).append(name)
+        for job_id, uploads in found.items() if known else ():
+            unread = self.outputs_dir / job_id / EARLIER_RECORD
+            if JOB_ID.fullmatch(job_id) and job_id not in jobs and not unread.exists():
+                self.forget_job(job_id, uploads)

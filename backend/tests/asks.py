@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 from mesh.formats import Dimensions
-from work.request import Made, Outcome, Picture, Request, Wishes
+from store.made import Made
+from work.request import Outcome, Picture, Request, Wishes
 
 
 def picture(number=1, *, name=None, hidden=0.5, view="front", **facts) -> Picture:
@@ -26,8 +29,14 @@ def request(model="m", *, job_id="job", pictures=None, mask=None, **wishes) -> R
     return Request(job_id, {"front": picture()} if pictures is None else pictures, mask, Wishes(**wishes), model)
 
 
+def made(data=b"value", own_seconds=1.0, sources=(), *, seconds=None, **facts) -> Made:
+    """As the pipeline makes it."""
+    digest = hashlib.sha256(data).hexdigest()
+    return Made(data, digest, len(data) / 1e6, seconds or {}, own_seconds, tuple(sources), **facts)
+
+
 def outcome(*, cached=False, data=b"file") -> Outcome:
-    return Outcome(Made(data, {}, 0.0, len(data) / 1e6, {}), "file:1", "shape:1", cached, {}, 0.0)
+    return Outcome(made(data), "file:1", "shape:1", cached, {}, 0.0)
 
 
 def ellipse(size=(96, 128), colour=(200, 60, 30), on=(255, 255, 255)):

@@ -41,8 +41,9 @@ def fresh_png() -> bytes:
 
 
 def files_kept(data_dir: Path) -> list[Path]:
-    """What lies in a server's data folder, but for its lock."""
-    return [path for path in data_dir.rglob("*") if path.is_file() and path.name != "server.lock"]
+    """What lies in a server's data folder, but for its lock and its index."""
+    own = ("server.lock", "index.db")
+    return [path for path in data_dir.rglob("*") if path.is_file() and not path.name.startswith(own)]
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:

@@ -1,4 +1,4 @@
-"""Files by name: whole or not there, the job's own and nobody else's, set aside rather than lost."""
+"""Files by name: whole or not there, the job's own and nobody else's; what releases before left, never lost."""
 
 import os
 import shutil
@@ -10,6 +10,7 @@ import pytest
 from live_server import files_kept
 
 from errors import DataFolderError
+from store.earlier import Earlier
 from store.files import Files
 
 A, B = "0000000a-0000-0000-0000-000000000000", "0000000b-0000-0000-0000-000000000000"
@@ -27,46 +28,43 @@ def names(folder: Path):
     return {path.relative_to(folder).as_posix() for path in files_kept(folder)}
 
 
-def fill(files, job_id=A, shape=SHAPE):
-    """All that a job can have."""
-    files.save_job(job_id, {f"{job_id}.png": b"front", f"{job_id}.back.png": b"back"}, record(shape))
-    files.place_output(files.stage_output(job_id, b"model"), job_id, f"model_{job_id}.stl")
+def fill(files, job_id=A):
+    """All that a job can have alone."""
+    files.save(files.upload(f"{job_id}.png"), b"front")
+    files.save(files.upload(f"{job_id}.back.png"), b"back")
     files.save(files.new_mask(job_id, "f" * 64), b"mask")
-    files.keep_mask(job_id, "f" * 64)
     files.save(files.thumbnail(job_id), b"thumbnail")
-    files.save_shape(shape, b"mesh")
-
-
-def record(shape=SHAPE):
-    return f'{{"delivery": {{"shape_key": "{shape}"}}}}'.encode()
+    files.index.save_job(job_id, b"record", None, None)
 
 
 def everything(job_id=A):
     return {
         f"uploads/{job_id}.png",
         f"uploads/{job_id}.back.png",
-        f"outputs/{job_id}/job.json",
-        f"outputs/{job_id}/model_{job_id}.stl",
         f"outputs/{job_id}/mask-ffffffffffffffff.png",
         f"outputs/{job_id}/thumbnail",
     }
 
 
+def forget(files, job_id=A):
+    files.forget_job(job_id, [f"{job_id}.png", f"{job_id}.back.png"])
+
+
 class TestSaving:
-    def test_a_file_is_replaced_in_one_step(self, files, monkeypatch):
+    @pytest.mark.parametrize("call", ["write", "rename"])
+    def test_a_file_is_replaced_in_one_step(self, files, monkeypatch, call):
         path = files.upload("a.png")
         files.save(path, b"before")
-        for call in ("write_bytes", "replace"):
 
-            def fail(*args):
-                raise OSError(28, "No space left on device")
+        def fail(*args):
+            raise OSError(5, "Input/output error")
 
-            with monkeypatch.context() as broken:
-                broken.setattr(*((Path, call) if call == "write_bytes" else (os, call)), fail)
-                with pytest.raises(OSError, match="No space"):
-                    files.save(path, b"after")
-            assert path.read_bytes() == b"before"
-            assert names(files.uploads_dir) == {"a.png"}
+        with monkeypatch.context() as broken:
+            broken.setattr(files.system, call, fail)
+            with pytest.raises(OSError, match="Input/output"):
+                files.save(path, b"after")
+        assert path.read_bytes() == b"before"
+        assert names(files.uploads_dir) == {"a.png"}
         files.save(path, b"after")
         assert path.read_bytes() == b"after"
 
@@ -91,22 +89,10 @@ class TestSaving:
             assert reading.result() == []
 
     def test_a_folder_that_a_user_deleted_is_made_again(self, files):
-        for folder in (files.uploads_dir, files.outputs_dir, files.shapes_dir):
+        for folder in (files.uploads_dir, files.outputs_dir):
             shutil.rmtree(folder)
-        files.place_output(files.stage_output(B, b"model"), B, f"model_{B}.stl")
         fill(files)
-        assert everything() <= names(files.outputs_dir.parent)
-
-    def test_a_new_format_takes_the_place_of_the_old(self, files):
-        for kind in ("stl", "glb", "glb"):
-            files.place_output(files.stage_output(A, kind.encode()), A, f"model_{A}.{kind}")
-        assert names(files.outputs_dir) == {f"{A}/model_{A}.glb"}
-
-    def test_what_is_staged_and_not_wanted_leaves_nothing(self, files):
-        staged = files.stage_output(A, b"model")
-        assert staged.exists()
-        staged.unlink()
-        assert names(files.outputs_dir) == set()
+        assert names(files.data_dir) == everything()
 
     def test_a_new_mask_takes_the_place_of_the_old_and_of_that_of_an_earlier_release(self, files):
         earlier = files.outputs_dir / A / "mask.png"
@@ -122,109 +108,216 @@ class TestSaving:
         files.keep_mask(A, None)
         assert names(files.outputs_dir) == set()
 
-    def test_shapes(self, files):
-        assert (files.shape(SHAPE), files.has_shape(SHAPE)) == (None, False)
-        files.save_shape(SHAPE, b"mesh")
-        assert (files.shape(SHAPE), files.has_shape(SHAPE)) == (b"mesh", True)
-        for _ in range(2):
-            files.forget_shape(SHAPE)
-        assert not files.has_shape(SHAPE)
-
 
 class TestForgetting:
     def test_all_that_a_job_has_goes_and_nothing_else(self, files, tmp_path):
         fill(files, A)
         fill(files, B)
-        files.forget_job(A)
-        assert names(tmp_path) == everything(B) | {f"shapes/{'5' * 64}.npz"}
+        forget(files, A)
+        assert names(tmp_path) == everything(B)
         assert not (files.outputs_dir / A).exists()
-        files.forget_job(A)
+        forget(files, A)
 
     def test_a_user_s_own_file_stays(self, files, tmp_path):
         fill(files, A)
         mine = files.outputs_dir / A / "notes.txt"
         mine.write_text("mine")
-        files.forget_job(A)
-        assert names(tmp_path) == {f"outputs/{A}/notes.txt", f"shapes/{'5' * 64}.npz"}
+        forget(files, A)
+        assert names(tmp_path) == {f"outputs/{A}/notes.txt"}
 
     def test_what_was_half_written_goes_at_the_next_start(self, tmp_path):
-        places = [tmp_path / "uploads", tmp_path / "outputs", tmp_path / "outputs" / A, tmp_path / "shapes"]
-        for place in places:
-            place.mkdir(parents=True)
-            (place / ".orfeas-0123.tmp").write_bytes(b"half")
+        for place in ("uploads", "outputs", f"outputs/{A}", "results"):
+            (tmp_path / place).mkdir(parents=True)
+            (tmp_path / place / ".orfeas-0123.tmp").write_bytes(b"half")
         Files(tmp_path, tmp_path / "uploads", tmp_path / "outputs").close()
         assert names(tmp_path) == set()
 
 
-class TestRecords:
-    def test_only_folders_of_jobs_have_records(self, files):
-        fill(files)
-        for name in ("mine", A.upper(), f"{A}x"):
-            files.save(files.outputs_dir / name / "job.json", b"{}")
-        assert [(each.job_id, each.data, each.aside) for each in files.records()] == [(A, record(), False)]
+class TestSweeping:
+    """A start deletes what a process left that ended between two writes."""
 
-    def test_aside_and_back_again(self, files, tmp_path):
+    @pytest.fixture
+    def again(self, files):
+        """The folder as the next process finds it."""
+        found = []
+
+        def again():
+            files.close()
+            found.append(Files(files.data_dir, files.uploads_dir, files.outputs_dir))
+            return found[0]
+
+        yield again
+        for each in found:
+            each.close()
+
+    def test_an_upload_that_no_job_has_goes(self, files, again):
+        fill(files)
+        for name in (f"{B}.png", f"{B}.left.png", f"{A}x.png", "holiday.png"):
+            files.upload(name).write_bytes(b"x")
+        again().sweep()
+        assert names(files.data_dir) == everything() | {f"uploads/{A}x.png", "uploads/holiday.png"}
+
+    def test_an_upload_that_has_come_since_the_start_stays(self, files):
+        """Its job is about to be written."""
+        fill(files)
+        files.save(files.upload(f"{B}.png"), b"x")
+        files.sweep()
+        assert files.upload(f"{B}.png").exists()
+
+    def test_a_mask_and_a_thumbnail_that_no_job_has_go(self, files, again):
         fill(files, A)
         fill(files, B)
+        files.index.change(lambda db: db.execute("DELETE FROM jobs WHERE id = ?", (B,)))
+        mine = files.outputs_dir / B / "notes.txt"
+        mine.write_text("mine")
+        again().sweep()
+        assert names(files.data_dir) == everything(A) | {f"outputs/{B}/notes.txt"}
+
+    def test_where_there_is_no_job_at_all_nothing_goes(self, files, again):
+        """This may not be the folder that it used to be."""
+        fill(files)
+        files.index.change(lambda db: db.execute("DELETE FROM jobs"))
+        again().sweep()
+        assert names(files.data_dir) == everything()
+
+    def test_beside_a_damaged_index_nothing_goes(self, files, again):
+        fill(files, A)
+        fill(files, B)
+        files.index.change(lambda db: db.execute("DELETE FROM jobs WHERE id = ?", (B,)))
+        files.aside_dir.mkdir()
+        (files.aside_dir / "index-0123.db").write_bytes(b"its jobs may yet be read")
+        again().sweep()
+        assert everything(A) | everything(B) < names(files.data_dir)
+
+
+def earlier_job(files, job_id=A, shape=SHAPE, record=None):
+    """As releases before 0.3 kept a job."""
+    for name, data in (
+        (f"uploads/{job_id}.png", b"front"),
+        (f"uploads/{job_id}.back.png", b"back"),
+        (f"outputs/{job_id}/job.json", named(shape) if record is None else record),
+        (f"outputs/{job_id}/model_{job_id}.stl", b"model"),
+        (f"outputs/{job_id}/mask-ffffffffffffffff.png", b"mask"),
+        (f"outputs/{job_id}/thumbnail", b"thumbnail"),
+        (f"shapes/{shape[6:]}.npz", b"mesh"),
+    ):
+        files.save(files.data_dir / name, data)
+
+
+def named(shape=SHAPE):
+    return f'{{"delivery": {{"shape_key": "{shape}"}}}}'.encode()
+
+
+def earlier_names(job_id=A):
+    return everything(job_id) | {f"outputs/{job_id}/job.json", f"outputs/{job_id}/model_{job_id}.stl", shape_name()}
+
+
+def shape_name(shape=SHAPE):
+    return f"shapes/{shape[6:]}.npz"
+
+
+class TestEarlier:
+    @pytest.fixture
+    def earlier(self, files):
+        return Earlier(files)
+
+    def test_only_folders_of_jobs_have_records(self, files, earlier):
+        earlier_job(files)
+        for name in ("mine", A.upper(), f"{A}x"):
+            files.save(files.outputs_dir / name / "job.json", b"{}")
+        assert [(each.job_id, each.data, each.aside) for each in earlier.records()] == [(A, named(), False)]
+
+    def test_aside_and_back_again(self, files, earlier, tmp_path):
+        earlier_job(files, A)
+        earlier_job(files, B)
         (files.outputs_dir / A / "notes.txt").write_text("mine")
         before = names(tmp_path)
-        folder = files.set_aside(A)
+        folder = earlier.set_aside(A)
         assert folder == tmp_path / "set-aside" / A
         assert not any(A in name and not name.startswith("set-aside/") for name in names(tmp_path))
         assert len(names(tmp_path)) == len(before)
-        assert [(each.job_id, each.aside) for each in files.records()] == [(B, False), (A, True)]
-        files.take_back(A)
+        assert [(each.job_id, each.aside) for each in earlier.records()] == [(B, False), (A, True)]
+        earlier.take_back(A)
         assert names(tmp_path) == before
 
-    def test_a_record_that_the_system_does_not_give_stays_where_it_is(self, files, monkeypatch, caplog):
-        fill(files)
+    def test_what_is_taken_over_is_kept_before_it_is_deleted(self, files, earlier, tmp_path):
+        earlier_job(files)
+        output, size = earlier.keep_output(A, f"model_{A}.stl")
+        shape, _ = earlier.keep_shape(SHAPE)
+        assert (size, files.blobs.read(output), files.blobs.read(shape)) == (5, b"model", b"mesh")
+        assert earlier_names() < names(tmp_path)
+        files.index.save_job(A, b"record", output, shape)
+        earlier.forget(A)
+        earlier.sweep()
+        assert names(tmp_path) == everything() | {f"results/{output}", f"results/{shape}"}
+        assert not (tmp_path / "shapes").exists()
+
+    def test_what_is_not_there_is_not_kept(self, files, earlier):
+        assert earlier.keep_output(A, f"model_{A}.stl") is earlier.keep_shape(SHAPE) is None
+        earlier.forget(A)
+        earlier.sweep()
+
+    def test_a_disk_that_has_no_links_is_copied_to(self, files, earlier, monkeypatch):
+        def no_links(*args):
+            raise OSError(18, "Invalid cross-device link")
+
+        monkeypatch.setattr(os, "link", no_links)
+        earlier_job(files)
+        output, _ = earlier.keep_output(A, f"model_{A}.stl")
+        assert files.blobs.read(output) == b"model"
+
+    def test_a_record_that_the_system_does_not_give_stays_where_it_is(self, files, earlier, monkeypatch, caplog):
+        """And all that belongs to it; another day it may be read."""
+        earlier_job(files)
+        fill(files, B)
+        plain = Path.read_bytes
 
         def refuse(path):
-            raise PermissionError(13, "Permission denied")
+            if path.name == "job.json":
+                raise PermissionError(13, "Permission denied")
+            return plain(path)
 
+        files.close()
+        files = Files(files.data_dir, files.uploads_dir, files.outputs_dir)
         with monkeypatch.context() as locked:
             locked.setattr(Path, "read_bytes", refuse)
-            assert files.records() == []
+            earlier = Earlier(files)
+            assert earlier.records() == []
             files.sweep()
+            earlier.sweep()
+        files.close()
         assert "Permission denied" in caplog.text
-        assert everything() | {f"shapes/{'5' * 64}.npz"} == names(files.outputs_dir.parent)
+        assert earlier_names(A) | everything(B) == names(files.data_dir)
 
     @pytest.mark.parametrize("torn", [b"", b'{"delivery": {"shape_k', b"\x00" * 300])
-    def test_while_a_torn_record_lies_aside_no_shape_is_swept(self, files, torn):
-        fill(files)
-        files.save_record(A, torn)
-        files.set_aside(A)
-        orphan = files.upload(f"{B}.png")
-        orphan.write_bytes(b"x")
-        files.sweep()
-        assert files.has_shape(SHAPE)
-        assert not orphan.exists()
-
-    def test_a_job_whose_shape_is_named_aside_leaves_it_there(self, files):
-        fill(files, A)
+    def test_while_a_torn_record_lies_aside_no_shape_is_swept(self, files, earlier, tmp_path, torn):
+        earlier_job(files, record=torn)
         fill(files, B)
-        files.set_aside(A)
-        files.sweep()
-        files.forget_job(B)
-        files.forget_shape(SHAPE)
-        assert files.has_shape(SHAPE)
+        earlier.set_aside(A)
+        earlier.sweep()
+        assert shape_name() in names(tmp_path)
 
-    def test_a_sweep_takes_what_no_record_names(self, files, tmp_path):
-        fill(files)
-        for path in (files.upload(f"{B}.png"), files.upload(f"{B}.left.png"), files.upload(f"{A}x.png")):
-            path.write_bytes(b"x")
-        files.save_shape(f"shape:{'6' * 64}", b"x")
-        files.sweep()
-        assert names(tmp_path) == everything() | {f"uploads/{A}x.png", f"shapes/{'5' * 64}.npz"}
+    def test_a_shape_that_is_named_aside_stays(self, files, earlier, tmp_path):
+        other = f"shape:{'6' * 64}"
+        earlier_job(files, A)
+        earlier_job(files, B, shape=other)
+        earlier.set_aside(A)
+        files.index.save_job(B, b"record", None, None)
+        earlier.forget(B)
+        earlier.sweep()
+        assert shape_name() in names(tmp_path)
+        assert shape_name(other) not in names(tmp_path)
 
 
 class TestFolders:
     def test_they_may_lie_anywhere(self, tmp_path):
         files = Files(tmp_path / "data", tmp_path / "u" / "p", tmp_path / "o")
         fill(files)
+        files.save(files.outputs_dir / A / "job.json", b"{}")
         assert names(tmp_path / "u") == {f"p/{A}.png", f"p/{A}.back.png"}
-        files.set_aside(A)
-        files.take_back(A)
+        Earlier(files).set_aside(A)
+        assert names(tmp_path / "u") == set()
+        Earlier(files).take_back(A)
         assert names(tmp_path / "u") == {f"p/{A}.png", f"p/{A}.back.png"}
         files.close()
 
@@ -232,6 +325,7 @@ class TestFolders:
         files = Files(tmp_path, tmp_path, tmp_path)
         fill(files)
         files.sweep()
+        files.blobs.sweep()
         assert files.upload(f"{A}.png").exists()
         with pytest.raises(DataFolderError):
             Files(tmp_path, tmp_path, tmp_path)

@@ -173,12 +173,21 @@ class TestSweeping:
         again().sweep()
         assert names(files.data_dir) == everything(A) | {f"outputs/{B}/notes.txt"}
 
-    def test_where_there_is_no_job_at_all_nothing_goes(self, files, again):
-        """This may not be the folder that it used to be."""
+    def test_the_last_job_leaves_nothing_either(self, files, again):
         fill(files)
+        files.save(files.blobs.path("5" * 64), b"a result that nothing names")
         files.index.change(lambda db: db.execute("DELETE FROM jobs"))
         again().sweep()
-        assert names(files.data_dir) == everything()
+        assert names(files.data_dir) == set()
+
+    def test_where_there_never_was_a_job_nothing_goes(self, files, again):
+        """This may not be the folder that it used to be: here somebody has deleted the index."""
+        fill(files)
+        files.save(files.blobs.path("5" * 64), b"a result")
+        files.close()
+        (files.data_dir / "index.db").unlink()
+        again().sweep()
+        assert names(files.data_dir) == everything() | {f"results/{'5' * 64}"}
 
     def test_beside_a_damaged_index_nothing_goes(self, files, again):
         fill(files, A)
@@ -325,7 +334,6 @@ class TestFolders:
         files = Files(tmp_path, tmp_path, tmp_path)
         fill(files)
         files.sweep()
-        files.blobs.sweep()
         assert files.upload(f"{A}.png").exists()
         with pytest.raises(DataFolderError):
             Files(tmp_path, tmp_path, tmp_path)

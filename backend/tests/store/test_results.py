@@ -1,5 +1,5 @@
-"""The server's view of the cache: memory, which is the LRU cache or the plain dict when that is wanted or the other breaks,
-in front of the disk; or none."""
+"""The server's view of the cache: memory, which is the LRU cache, or the plain dict when that is wanted or the other
+breaks, in front of the disk; or none."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

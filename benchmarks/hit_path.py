@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import multiprocessing
 import os
 import re
@@ -87,7 +88,7 @@ def running(name: str, command: Iterable[str | Path], **environment: str) -> Ite
 def orfeas(checkout: Path, python: str = sys.executable, parent: str | None = None, **more: str) -> Iterator[Server]:
     """A checkout's server on an empty folder (in `parent`)."""
     with tempfile.TemporaryDirectory(dir=parent) as data:
-        environment = {"DATA_DIR": data, "ORFEAS_PORT": "0", "LOG_LEVEL": "WARNING", **more}
+        environment = {"DATA_DIR": data, "ORFEAS_PORT": "0", "LOG_LEVEL": "ERROR", **more}
         with running(checkout.name, [python, checkout / "backend" / "main.py"], **environment) as server:
             yield server
 
@@ -97,6 +98,7 @@ def constant(folder: Path, way: str) -> None:
     from waitress import wasyncore
     from waitress.server import create_server
 
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     upload, generated = (folder / "upload").read_bytes(), (folder / "generate").read_bytes()
     path, data = folder / "download", (folder / "download").read_bytes()
 
@@ -169,6 +171,8 @@ class Asker:
         job = json.loads(generated)
         while job["status"] not in ("completed", "failed"):
             job = json.loads(self.ask("GET", f"/api/job-status/{job['job_id']}?wait=10"))
+        if job["status"] == "failed":
+            raise SystemExit(job["error"])
         self.received = self.download(job["download_url"])
         if self.received != job["file_size"]:
             raise SystemExit(f"{self.received} of {job['file_size']} bytes came")

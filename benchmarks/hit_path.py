@@ -21,21 +21,19 @@ import json
 import logging
 import multiprocessing
 import os
-import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 from round_trip import drawn
+from servers import Server, orfeas, running
 from side_by_side import machine, table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,52 +43,7 @@ STEPS = ("upload", "generate", "download")
 CONSTANTS = {"file": "constant, file", "memory": "constant, memory"}
 
 
-# ── servers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True)
-class Server:
-    name: str
-    pid: int
-    port: int
-
-    def cpu(self) -> float:
-        """Seconds that all its threads have used, those that have ended too."""
-        return time.clock_gettime(~self.pid << 3 | 2)  # what clock_getcpuclockid(3) gives
-
-    def cpu_at_rest(self) -> float:
-        """The same, once it has stopped using any."""
-        before = -1.0
-        while (now := self.cpu()) != before:
-            before = now
-            time.sleep(0.002)
-        return now
-
-
-@contextmanager
-def running(name: str, command: Iterable[str | Path], **environment: str) -> Iterator[Server]:
-    """A server that says its address in its first line."""
-    with subprocess.Popen(
-        [*map(str, command)], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout
-            line = process.stdout.readline()
-            found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-            if found is None:
-                raise SystemExit(f"{name} did not start: {line}")
-            yield Server(name, process.pid, int(found[1]))
-        finally:
-            process.terminate()
-
-
-@contextmanager
-def orfeas(checkout: Path, python: str = sys.executable, parent: str | None = None, **more: str) -> Iterator[Server]:
-    """A checkout's server on an empty folder (in `parent`)."""
-    with tempfile.TemporaryDirectory(dir=parent) as data:
-        environment = {"DATA_DIR": data, "ORFEAS_PORT": "0", "LOG_LEVEL": "ERROR", **more}
-        with running(checkout.name, [python, checkout / "backend" / "main.py"], **environment) as server:
-            yield server
+# ── a constant ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def constant(folder: Path, way: str) -> None:

@@ -12,19 +12,17 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 
 from errors import DiskFullError, StorageError, WorkError
 
 Fingerprint = tuple[int, int, int]
 """Size, time of the last change and number of a file: they differ once somebody has written to it."""
+fingerprint: Callable[[os.stat_result], Fingerprint] = attrgetter("st_size", "st_mtime_ns", "st_ino")
+"""Of a file."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-
-
-def fingerprint(found: os.stat_result) -> Fingerprint:
-    """Of a file."""
-    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def is_full(error: OSError) -> bool:

@@ -156,6 +156,24 @@ class TestOverTheDisk:
         assert {row["tier"] for row in results.entries(9, 0)} == ({left} if left else set())
         assert ask(results, "k0") is (left is None)
 
+    @pytest.mark.parametrize("how", [lambda results: results.clear(), lambda results: results.delete("k")])
+    def test_what_is_dropped_while_it_is_computed_leaves_nothing(self, files, results, how):
+        def compute():
+            how(results)
+            return VALUE
+
+        assert results.get_or_compute("k", compute) is VALUE
+        assert "k" not in results.disk
+        assert not files.blobs.path(VALUE.sha256).exists()
+
+    def test_what_has_no_room_beside_what_is_pinned_leaves_nothing(self, files, over, backend):
+        results = over(backend=backend, disk_mb=1e-5)
+        ask(results, "k", made(b"a" * 8))
+        results.pin("k", True)
+        ask(results, "other", VALUE)
+        assert set(results.disk.keys()) == {"k"}
+        assert not files.blobs.path(VALUE.sha256).exists()
+
     def test_what_is_pinned_is_known_to_be(self, results):
         ask(results)
         assert results.pin("k", True)

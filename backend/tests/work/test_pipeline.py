@@ -17,6 +17,7 @@ from PIL import Image
 
 from cache_manager import LRUCache
 from errors import (
+    DiskFullError,
     EmptyImageError,
     GenerationCancelledError,
     OutOfMemoryError,
@@ -28,6 +29,7 @@ from errors import (
 from mesh.formats import FORMATS, Dimensions
 from picture import cutout
 from picture.decode import facts
+from store.disk import Disk
 from store.files import Files
 from store.results import Results
 from work.pipeline import Pipeline, known_failures, make_file
@@ -43,7 +45,7 @@ class Bench:
     def __init__(self, folder):
         self.files = Files(folder, folder / "uploads", folder / "outputs")
         self.cache = LRUCache()
-        self.results = Results(self.cache, {})
+        self.results = Results(self.cache, {}, Disk(self.files, 100))
         self.pipeline = Pipeline(self.results, self.files, 10**6, self.results.find, self.results.set)
         self.stage = Stage()
         self.model = puppet(self.stage)()
@@ -72,6 +74,14 @@ class Bench:
 
     def keys(self):
         return [entry["key"] for entry in self.cache.get_entries_summary()]
+
+    def convert(self, outcome, wishes):
+        """As a job asks that has the outcome."""
+        return self.pipeline.convert(outcome.shape_key, outcome.file.shape_sha256, outcome.file.sources, wishes)
+
+    def named(self, outcome):
+        """While the body runs its shape is kept, as for a job."""
+        return self.files.blobs.holding((outcome.file.shape_sha256, outcome.shape.data))
 
 
 @pytest.fixture
@@ -248,13 +258,36 @@ class TestBooking:
             assert made.size_mb == len(made.data) / 1e6
             assert entry["size_mb"] == pytest.approx(made.size_mb)
 
-    def test_a_shape_that_comes_from_the_disk_has_no_seconds(self, bench):
+    @pytest.mark.parametrize("tier", ["memory", "disk"])
+    def test_what_comes_from_another_tier_has_the_seconds_that_it_took(self, bench, tier):
+        ask = bench.ask(opaque())
+        outcome, before = bench.make(ask), bench.entries()
+        bench.results.clear(tier)
+        again = bench.make(ask)
+        assert again.cached
+        assert again.file.seconds == outcome.file.seconds
+        assert bench.make(replace(ask, wishes=Wishes(format="ply"))).file.seconds["shape"] == before["shape"].own_seconds
+
+    def test_a_shape_that_is_kept_for_a_job_alone_has_no_seconds(self, bench):
         outcome = bench.make(bench.ask(opaque()))
-        bench.results.clear()
-        converted = bench.pipeline.convert(outcome.shape_key, Wishes(format="ply"))
-        assert converted.cached
-        assert converted.file.seconds.keys() == {"export"}
-        assert bench.entries()["shape"].own_seconds == 0.0
+        with bench.named(outcome):
+            bench.results.clear()
+            converted = bench.convert(outcome, Wishes(format="ply"))
+            assert converted.cached
+            assert converted.file.seconds.keys() == {"export"}
+            assert converted.file.sources == outcome.file.sources
+            assert bench.entries()["shape"].own_seconds == 0.0
+
+    def test_every_step_names_the_pictures_that_it_is_made_of(self, bench):
+        type(bench.model).reads = READS | {"views"}
+        pictures = {"front": bench.keep(opaque()), "back": bench.keep(opaque(), "back")}
+        outcome = bench.make(request(bench.model.id, pictures=pictures))
+        made, front = bench.entries(), pictures["front"].sha256
+        both = (front, pictures["back"].sha256)
+        assert (made["shape"].sources, made["file"].sources, made["cutout"].sources) == (both, both, (front,))
+        assert (made["file"].shape_sha256, outcome.shape) == (made["shape"].sha256, made["shape"])
+        for each in made.values():
+            assert each.sha256 == hashlib.sha256(each.data).hexdigest()
 
 
 class TestEnds:
@@ -277,8 +310,8 @@ class TestEnds:
                 run.end()
             outcome = making.result(PATIENCE)
         assert outcome.file.data
-        assert len(bench.cache) == 0
-        assert bench.files.has_shape(outcome.shape_key), "the job can be converted all the same"
+        assert (len(bench.cache), len(bench.results)) == (0, 0)
+        assert outcome.shape.sha256 == outcome.file.shape_sha256, "the job can be converted all the same"
 
     def test_who_gives_up_stores_nothing_and_who_joined_the_shape_makes_it(self, bench):
         ask, bench.stage.hold = bench.ask(opaque()), True
@@ -319,7 +352,7 @@ class TestEnds:
         [
             (MemoryError(), OutOfMemoryError),
             (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), OutOfMemoryError),
-            (OSError(28, "No space left on device"), StorageError),
+            (OSError(28, "No space left on device"), DiskFullError),
             (OSError("cannot write mode F as PNG"), StorageError),
             (EmptyImageError("nothing in it"), EmptyImageError),
             (ZeroDivisionError("a fault"), ZeroDivisionError),
@@ -386,14 +419,27 @@ class TestKnown:
         assert len(bench.stage.runs) == 1
 
     def test_a_shape_that_is_lost_can_be_converted_no_more(self, bench):
-        made = bench.make(bench.ask(opaque()))
-        bench.results.clear()
-        stored = bench.files.shape(made.shape_key)
-        bench.files.forget_shape(made.shape_key)
+        outcome = bench.make(bench.ask(opaque()))
+        with bench.named(outcome):
+            bench.results.clear()
+            assert bench.convert(outcome, Wishes()).file.data == outcome.file.data
+            bench.results.clear()
+        bench.files.blobs.drop([outcome.file.shape_sha256])
         with pytest.raises(ShapeLostError):
-            bench.pipeline.convert(made.shape_key, Wishes(format="glb"))
-        bench.files.save_shape(made.shape_key, stored)
-        assert bench.pipeline.convert(made.shape_key, Wishes()).file.data == made.file.data
+            bench.convert(outcome, Wishes(format="glb"))
+
+    def test_what_another_process_made_is_answered_without_the_model(self, bench, looked_for, tmp_path):
+        ask = bench.ask(opaque())
+        outcome = bench.make(ask)
+        bench.files.close()
+        again = Bench(tmp_path)
+        keys = again.plan(ask)
+        assert again.pipeline.known(keys, ask.wishes).file.data == outcome.file.data
+        other = replace(ask, wishes=Wishes(format="glb"))
+        assert again.pipeline.known(again.plan(other), other.wishes).file.data.startswith(b"glTF")
+        assert again.pipeline.mask(ask)
+        assert (again.stage.runs, looked_for) == ([], ["auto"])
+        again.files.close()
 
     def test_keys_of_a_request_are_those_that_are_looked_up(self, bench):
         ask = bench.ask(opaque())

@@ -16,6 +16,7 @@ from errors import (
     NotAnImageError,
     NotFoundError,
     RequestError,
+    ResultEvictedError,
     ShapeLostError,
     StoppedError,
     TooLargeError,
@@ -23,7 +24,8 @@ from errors import (
 )
 from mesh.formats import FORMATS
 from work import service as room
-from work.jobs import EVERYONE, Caller, JobStatus
+from work.jobs import EVERYONE, Caller
+from work.records import JobStatus
 from work.request import Wishes
 
 MASK = encode(Image.new("L", (96, 128), 255))
@@ -124,7 +126,7 @@ class TestReceiving:
         assert len(files_kept(service.files.uploads_dir)) == 2
         receive(service, data, job=job, view="back")
         assert service.files.upload(job.pictures["back"].name).read_bytes() == data
-        service.forget(job)
+        service.keeping.forget(job)
         assert not files_kept(service.files.uploads_dir)
 
     def test_another_front_takes_the_mask_along(self, service):
@@ -134,7 +136,7 @@ class TestReceiving:
         assert job.mask
         receive(service, job=job, view="front")
         assert job.mask is None
-        assert not list(service.files.output(job.id, "x").parent.glob("mask*"))
+        assert not list((service.files.outputs_dir / job.id).glob("mask*"))
 
     def test_the_oldest_job_goes_when_there_are_too_many(self, service, monkeypatch):
         monkeypatch.setattr("work.jobs.KEEP_JOBS", 2)
@@ -149,9 +151,9 @@ class TestReceiving:
         monkeypatch.setattr("work.jobs.KEEP_JOBS", 1)
         first, plain = receive(service), service.jobs.add
 
-        def add(job, uploads):
-            surplus = plain(job, uploads)
-            service.forget(first)
+        def add(job):
+            surplus = plain(job)
+            service.keeping.forget(first)
             return surplus
 
         monkeypatch.setattr(service.jobs, "add", add)
@@ -171,7 +173,7 @@ class TestMasks:
             digests.append(job.mask)
             shown = np.asarray(Image.open(io.BytesIO(service.mask(job, Wishes()))))
             assert (shown > 127).mean() == pytest.approx(width / 96, abs=0.02)
-            assert len(list(service.files.output(job.id, "x").parent.glob("mask*"))) == 1
+            assert len(list((service.files.outputs_dir / job.id).glob("mask*"))) == 1
         assert len(set(digests)) == 2
         service.set_mask(job, None)
         assert (job.mask, service.mask(job, Wishes())) == (None, white)
@@ -293,27 +295,49 @@ class TestMaking:
         with pytest.raises(JobBusyError):
             service.make(job, GLB)
         with pytest.raises(JobBusyError):
-            service.forget(job)
+            service.keeping.forget(job)
         assert job.wishes == STL
         run.end()
         service.jobs.wait(job, PATIENCE, final=True)
         assert service.cancel(job) is False
-        service.forget(job)
+        service.keeping.forget(job)
         with pytest.raises(NotFoundError):
-            service.forget(job)
+            service.keeping.forget(job)
         assert not files_kept(service.files.outputs_dir.parent)
 
-    @pytest.mark.parametrize("call", ["stage_output", "place_output"])
+    @pytest.mark.parametrize("call", ["write", "rename", "sync_folder"])
     def test_a_full_disk_fails_the_job_and_the_next_one_works(self, service, monkeypatch, call):
         def full(*args):
             raise OSError(28, "No space left on device")
 
+        job = receive(service)
         with monkeypatch.context() as patched:
-            patched.setattr(service.files, call, full)
-            job = made(service)
-        assert (job.status, job.failure.error_type) == (JobStatus.FAILED, "storage")
-        assert "No space left" in job.failure.error
+            patched.setattr(service.files.system, call, full)
+            service.make(job, STL)
+            service.jobs.wait(job, PATIENCE, final=True)
+        assert (job.status, job.failure.error_type) == (JobStatus.FAILED, "disk_full")
         assert made(service).status is JobStatus.COMPLETED
+        service.make(job, STL)
+        service.jobs.wait(job, PATIENCE, final=True)
+        assert (job.status, job.delivery.cached) == (JobStatus.COMPLETED, True), "it was made, and is in memory"
+        assert not [path for path in files_kept(service.files.data_dir) if path.suffix == ".tmp"]
+
+    def test_a_job_that_cannot_be_written_down_is_not_queued(self, service, stage, monkeypatch):
+        """A restart would not know of it."""
+
+        def full(*args):
+            raise OSError(28, "No space left on device")
+
+        stage.hold = True
+        blocking, job = receive(service), receive(service)
+        service.make(blocking, STL)
+        run = stage.next_run()
+        with monkeypatch.context() as patched:
+            patched.setattr(service.files.index, "save_job", full)
+            service.make(job, STL)
+        assert (job.status, job.failure.error_type) == (JobStatus.FAILED, "disk_full")
+        assert service.queue.lengths() == (1, 0)
+        run.end()
 
 
 class TestDelivering:
@@ -321,21 +345,20 @@ class TestDelivering:
 
     @pytest.fixture
     def on_the_way(self, service, stage, monkeypatch):
-        """A job whose run is over and whose file is about to be put in its place; go_on lets it."""
-        ready, go_on, plain = threading.Event(), threading.Event(), service.files.stage_output
+        """A job whose run is over and whose result is about to be named; go_on lets it."""
+        ready, go_on, plain = threading.Event(), threading.Event(), service._deliver
         stage.hold = True
-        png = fresh_png()
-        job = receive(service, png)
+        job = receive(service)
         service.make(job, STL)
         run = stage.next_run()
 
-        def stage_output(job_id, data):
+        def deliver(*args):
             if not ready.is_set():
                 ready.set()
                 assert go_on.wait(PATIENCE)
-            return plain(job_id, data)
+            plain(*args)
 
-        monkeypatch.setattr(service.files, "stage_output", stage_output)
+        monkeypatch.setattr(service, "_deliver", deliver)
         run.end()
         assert ready.wait(PATIENCE)
         assert service.cancel(job)
@@ -355,14 +378,14 @@ class TestDelivering:
         self.settle(service, go_on)
         assert fetched(service, job, "model.glb") == before
         assert before[0].startswith(b"glTF")
-        assert {path.name for path in files_kept(service.files.outputs_dir)} == {f"model_{job.id}.glb", "job.json"}
+        assert job.delivery.filename == f"model_{job.id}.glb"
 
     def test_a_job_that_was_deleted_leaves_nothing(self, service, on_the_way):
         job, go_on = on_the_way
-        service.forget(job)
+        service.keeping.forget(job)
         self.settle(service, go_on)
-        assert not files_kept(service.files.outputs_dir)
-        assert not files_kept(service.files.uploads_dir)
+        assert not files_kept(service.files.data_dir)
+        assert len(service.results) == 0
 
 
 class TestFetching:
@@ -385,27 +408,61 @@ class TestFetching:
 
     def test_what_is_lost(self, service):
         job = made(service)
-        service.results.clear()
-        service.files.forget_shape(job.delivery.shape_key)
+        lose(service, job, shape=True)
+        assert fetched(service, job, "model.stl"), "what was delivered is there still"
         with pytest.raises(ShapeLostError):
             service.fetch(job, "model.glb")
+        assert service.view(job).status is JobStatus.COMPLETED
+        lose(service, job, file=True)
+        with pytest.raises(ResultEvictedError):
+            service.fetch(job, "model.stl")
+        seen = service.view(job)
+        assert (seen.status, seen.failure.error_type, seen.delivery) == (JobStatus.FAILED, "result_evicted", None)
         service.files.upload(job.pictures["front"].name).unlink()
-        with pytest.raises(UploadLostError):
-            service.fetch(job, "model.glb")
+        for name in ("model.stl", "model.glb"):
+            with pytest.raises(UploadLostError):
+                service.fetch(job, name)
 
-    def test_a_shape_is_kept_as_long_as_a_job_has_it(self, service):
+    def test_a_file_that_is_lost_is_made_again_from_its_shape(self, service, stage):
+        job = made(service)
+        before = fetched(service, job, "model.stl")
+        lose(service, job, file=True)
+        assert service.view(job).status is JobStatus.COMPLETED
+        assert fetched(service, job, "model.stl") == before
+        assert service.files.blobs.path(before[1]).read_bytes() == before[0], "and kept for the job again"
+        assert len(stage.runs) == 1
+
+    def test_what_had_to_make_room_is_made_again_with_one_call(self, service, stage):
+        job = made(service)
+        before = fetched(service, job, "model.stl")
+        lose(service, job, file=True, shape=True)
+        service.make(job, STL)
+        service.jobs.wait(job, PATIENCE, final=True)
+        assert fetched(service, job, "model.stl") == before
+        assert service.view(job).status is JobStatus.COMPLETED
+        assert len(stage.runs) == 2
+
+    def test_what_a_job_names_stays_as_long_as_a_job_names_it(self, service):
         png = fresh_png()
         jobs = [made(service, png) for _ in range(3)]
         for job in jobs[:2]:
-            service.forget(job)
+            service.keeping.forget(job)
         service.results.clear()
+        assert fetched(service, jobs[2], "model.stl")
         assert fetched(service, jobs[2], "model.ply")
-        service.forget(jobs[2])
-        assert not files_kept(service.files.outputs_dir.parent)
+        service.keeping.forget(jobs[2])
+        assert not files_kept(service.files.data_dir)
+
+
+def lose(service, job, *, file=False, shape=False):
+    """As if the disk had been full."""
+    service.results.clear()
+    named = (job.delivery.sha256, file), (job.delivery.shape_sha256, shape)
+    service.files.blobs.drop([sha256 for sha256, gone in named if gone])
 
 
 class TestSharing:
-    def test_two_jobs_share_a_run_and_each_has_its_own_file(self, service, stage):
+    def test_two_jobs_share_a_run_and_the_file_that_it_makes(self, service, stage):
         stage.hold = True
         png = fresh_png()
         jobs = [receive(service, png) for _ in range(2)]
@@ -414,8 +471,9 @@ class TestSharing:
         stage.next_run().end()
         for job in jobs:
             service.jobs.wait(job, PATIENCE, final=True)
-            assert service.files.output(job.id, f"model_{job.id}.stl").exists()
+        assert len({fetched(service, job, f"model_{job.id}.stl") for job in jobs}) == 1
         assert (service.queue.coalesced, len(stage.runs)) == (1, 1)
+        assert len(files_kept(service.files.blobs.path("x").parent)) == 2, "the shape and the file, once"
 
     def test_who_comes_last_can_have_what_the_first_can_no_more(self, service, stage):
         """The upload of the job that began the run is gone, and another job of the run brought the same picture."""
@@ -452,7 +510,9 @@ class TestSharing:
 
 
 class TestStopping:
-    def test_whatever_is_under_way_ends_and_says_so(self, service, stage):
+    @pytest.fixture
+    def stopped(self, service, stage):
+        """A server that was stopped while one of its jobs ran and another waited."""
         stage.hold = True
         running, waiting = receive(service), receive(service)
         for job in (running, waiting):
@@ -463,8 +523,17 @@ class TestStopping:
             service.stop(timeout=PATIENCE)
             watching.result(PATIENCE)
         assert run.cancelled.is_set()
-        for job in (running, waiting):
-            assert (job.status, job.failure.error_type) == (JobStatus.FAILED, "stopped")
+        return running, waiting
+
+    def test_whatever_is_under_way_waits_for_the_next_process(self, service, stopped):
+        for job in stopped:
+            assert (job.status, job.failure, job.interruptions) == (JobStatus.QUEUED, None, 0)
+        assert service.queue.lengths() == (0, 0)
+
+    def test_nothing_is_begun_any_more(self, service, stopped):
+        job = receive(service)
         with pytest.raises(StoppedError):
-            service.make(running, STL)
-        assert service.queue.lengths()[0] == 0
+            service.make(job, STL)
+        assert job.status is JobStatus.UPLOADED
+        service.resume()
+        assert service.queue.lengths() == (0, 0)

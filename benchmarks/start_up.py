@@ -2,12 +2,16 @@
 """How soon a server is there, and how much memory it takes.
 
     python benchmarks/start_up.py [--other CHECKOUT] [--python PYTHON] [--rounds 5]
+    python benchmarks/start_up.py --results 10000
     python benchmarks/start_up.py --forward
 
 Starts servers of this checkout and, in turn with them, of another, each in a fresh process on an empty folder. Prints
 medians, and least and most: seconds from the start of the process until health answers and until the model is loaded,
 and for a first picture at the usual quality; and the resident memory before it and after it, in MB (10^6 bytes), each
 three seconds later, on Linux.
+
+`--results` starts this checkout's server, in turn, on an empty folder and on one with so many results (of 200 bytes)
+and 500 finished jobs, and prints the ratios of the medians.
 
 `--forward` times the built-in model's network instead, of a picture and its mirror image: in PyTorch, as it is trained,
 and in numpy, as it runs, in turn in one process, with one thread and with two. The server uses one.
@@ -16,6 +20,7 @@ and in numpy, as it runs, in turn in one process, with one thread and with two. 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import socket
@@ -24,6 +29,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from round_trip import Client, drawn
@@ -33,6 +40,8 @@ ROOT = Path(__file__).resolve().parents[1]
 REST = 3.0
 """Seconds before memory is read: what is freed goes back a little later."""
 PATIENCE = 60
+JOBS = 500
+"""As many as a server keeps."""
 
 
 def main() -> None:
@@ -40,10 +49,16 @@ def main() -> None:
     parser.add_argument("--other", type=Path, metavar="CHECKOUT", help="to measure as well")
     parser.add_argument("--python", default=sys.executable, help="that runs the servers")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--results", type=int, metavar="N", help="compare with a folder of so many")
+    parser.add_argument("--fill", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--forward", action="store_true", help="time the network instead")
     parser.add_argument("--forward-with", type=int, metavar="THREADS", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.forward_with:
+    if options.fill:
+        fill(Path(options.fill[0]), int(options.fill[1]))
+    elif options.results:
+        filled(options.python, options.results, options.rounds)
+    elif options.forward_with:
         print(json.dumps(forward(options.forward_with)))
     elif options.forward:
         print(table(["threads", "torch, ms", "numpy, ms", "ratio"], map(forward_row, (1, 2))))
@@ -69,22 +84,75 @@ def spread(values: tuple[float, ...]) -> str:
 
 def one_start(python: str, checkout: Path) -> list[float]:
     """What a row has, of one server."""
-    with tempfile.TemporaryDirectory() as data:
-        port = free_port()
-        environment = {**os.environ, "DATA_DIR": data, "ORFEAS_PORT": str(port), "LOG_LEVEL": "CRITICAL"}
-        command = [python, str(checkout / "backend" / "main.py")]
-        started = time.perf_counter()
-        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as server:
-            try:
-                health = answered(port, "/api/health", started, server) - started
-                ready = answered(port, "/api/ready", started, server) - started
-                time.sleep(REST)
-                idle = memory(server.pid)
-                first, _ = Client(f"http://127.0.0.1:{port}").make(drawn(0), {"format": "glb"})
-                time.sleep(REST)
-                return [health, ready, first, idle, memory(server.pid)]
-            finally:
-                server.terminate()
+    with tempfile.TemporaryDirectory() as data, started(python, checkout, data) as (server, port, times):
+        time.sleep(REST)
+        idle = memory(server.pid)
+        first, _ = Client(f"http://127.0.0.1:{port}").make(drawn(0), {"format": "glb"})
+        time.sleep(REST)
+        return [*times, first, idle, memory(server.pid)]
+
+
+@contextmanager
+def started(
+    python: str, checkout: Path, data: str
+) -> Iterator[tuple[subprocess.Popen[bytes], int, tuple[float, float]]]:
+    """A server on that folder, its port, and the seconds until health answered and until it was ready."""
+    port = free_port()
+    environment = {**os.environ, "DATA_DIR": data, "ORFEAS_PORT": str(port), "LOG_LEVEL": "CRITICAL"}
+    command = [python, str(checkout / "backend" / "main.py")]
+    began = time.perf_counter()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as server:
+        try:
+            health = answered(port, "/api/health", began, server) - began
+            ready = answered(port, "/api/ready", began, server) - began
+            yield server, port, (health, ready)
+        finally:
+            server.terminate()
+
+
+def filled(python: str, results: int, rounds: int) -> None:
+    """Print how soon a server is there on an empty folder, and on one with results."""
+    with tempfile.TemporaryDirectory() as full:
+        subprocess.run([python, __file__, "--fill", full, str(results)], check=True)
+        names = ("empty", f"{results} results, {JOBS} jobs")
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+        for number in range(rounds):
+            for name in names[:: 1 if number % 2 else -1]:
+                with tempfile.TemporaryDirectory() as empty:
+                    data = empty if name == "empty" else full
+                    with started(python, ROOT, data) as (_, _, times):
+                        found[name].append(times)
+    columns = {name: list(zip(*times, strict=True)) for name, times in found.items()}
+    print(table(["folder", "health, s", "ready, s"], ([name, *map(spread, times)] for name, times in columns.items())))
+    ratios = (statistics.median(much) / statistics.median(none) for none, much in zip(*columns.values(), strict=True))
+    print("\nratio: health {:.2f}, ready {:.2f}".format(*ratios))
+
+
+def fill(folder: Path, results: int) -> None:
+    """Make the jobs, all of one picture, then the results."""
+    sys.path.insert(0, str(ROOT / "backend"))
+    from main import OrfeasUnifiedServer
+    from settings import load_settings
+    from store.made import Made
+    from work.jobs import EVERYONE
+    from work.request import Wishes
+
+    os.fsync = lambda descriptor: None  # in this process alone: nothing here has to outlive the power
+    server = OrfeasUnifiedServer(load_settings({"DATA_DIR": str(folder), "LOG_LEVEL": "ERROR"}, env_file=None))
+    server.load_model()
+    picture = drawn(0)
+    for _ in range(JOBS):
+        job = server.service.receive(picture, "picture.png", EVERYONE)
+        server.service.make(job, Wishes(quality=1))
+        server.service.jobs.wait(job, PATIENCE, final=True)
+    for number in range(results):
+        data = f"result {number}".encode().ljust(200)
+        sha256, source = hashlib.sha256(data).hexdigest(), f"{number:064x}"
+        content = Made(data, sha256, len(data) / 1e6, {"shape": 1.0}, 1.0, (source,))
+        server.results.disk.put(f"shape:{source}", content, 86_400.0)
+    statuses = {job.status.value for job in server.service.jobs.all()}
+    server.close()
+    print(f"{len(list((folder / 'results').iterdir()))} files of results, jobs that are {' and '.join(statuses)}\n")
 
 
 def free_port() -> int:

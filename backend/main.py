@@ -63,20 +63,12 @@ class OrfeasUnifiedServer:
             enabled=not settings.disable_result_cache,
             backend=settings.cache_backend,
         )
-        self.shelf = Shelf(
-            settings.candidates,
-            settings.model_paths,
-            settings.device,
-            idle_seconds=60 * settings.model_idle_minutes,
-        )
+        idle_seconds = 60 * settings.model_idle_minutes
+        self.shelf = Shelf(settings.candidates, settings.model_paths, settings.device, idle_seconds=idle_seconds)
         self.metrics = Metrics(lambda: self.service.jobs.counts(), self._get_cache_stats)
         limits = Limits(
-            settings.max_upload_bytes,
-            settings.max_image_pixels,
-            settings.max_queued_jobs,
-            settings.workers,
-            settings.uploads_disk_mb * 1e6 or math.inf,
-            settings.retention_days * 86400 or None,
+            *(settings.max_upload_bytes, settings.max_image_pixels, settings.max_queued_jobs, settings.workers),
+            *(settings.uploads_disk_mb * 1e6 or math.inf, settings.retention_days * 86400 or None),
         )
         self.service = Service(
             self.shelf,
@@ -156,16 +148,17 @@ class OrfeasUnifiedServer:
         app.add_url_rule("/api/cache/config", view_func=self.change_cache_config, methods=["POST"])
         app.add_url_rule("/api/cache/clear", view_func=self.clear_cache, methods=["POST"])
         app.add_url_rule("/api/cache/entries", view_func=self.cache_entries)
-        pin = "/api/cache/entries/<path:key>/pin"
-        app.add_url_rule(pin, view_func=self.pin_cache_entry, methods=["PUT", "DELETE"])
-        app.add_url_rule("/api/cache/entries/<path:key>", view_func=self.delete_cache_entry, methods=["DELETE"])
+        entry = "/api/cache/entries/<path:key>"
+        app.add_url_rule(entry, view_func=self.delete_cache_entry, methods=["DELETE"])
+        app.add_url_rule(f"{entry}/pin", view_func=self.pin_cache_entry, methods=["PUT"])
+        app.add_url_rule(f"{entry}/pin", view_func=self.unpin_cache_entry, methods=["DELETE"])
 
     # ── generation ───────────────────────────────────────────────────────────────────────────────────────────────
 
     @operation(
         form="UploadForm",
         query="UploadQuery",
-        errors=("bad_request", "not_found", "job_busy", "too_large", "not_an_image"),
+        errors=("bad_request", "not_found", "job_busy", "too_large", "not_an_image", "disk_full"),
     )
     def upload_image(self) -> answers.UploadAnswer:
         """Keep a picture as a new job, or with `?job_id=` as a further view of one; or all pictures of an object."""
@@ -197,7 +190,7 @@ class OrfeasUnifiedServer:
         form="GenerateForm",
         errors=(
             *("bad_request", "not_found", "job_busy", "too_large", "not_an_image", "empty_image", "empty_mesh"),
-            *("loading", "model_not_ready", "queue_full", "stopped", "out_of_memory"),
+            *("loading", "model_not_ready", "queue_full", "stopped", "out_of_memory", "disk_full"),
         ),
     )
     def generate_3d(self) -> answers.JobAnswer:
@@ -260,7 +253,7 @@ class OrfeasUnifiedServer:
         download=MODEL_TYPES,
         query="DownloadQuery",
         errors=(
-            *("not_found", "shape_lost", "upload_lost", "empty_mesh", "out_of_memory"),
+            *("not_found", "shape_lost", "result_evicted", "upload_lost", "empty_mesh", "out_of_memory"),
             "requested_range_not_satisfiable",
         ),
         statuses=(200, 206, 304),
@@ -270,7 +263,7 @@ class OrfeasUnifiedServer:
         job = self.service.jobs.get(job_id, g.caller)
         return stream(*self.service.fetch(job, filename), filename)
 
-    @operation(errors=("not_found", "shape_lost", "upload_lost", "empty_mesh", "out_of_memory"))
+    @operation(errors=("not_found", "shape_lost", "result_evicted", "upload_lost", "empty_mesh", "out_of_memory"))
     def download_base64(self, job_id: str, filename: str) -> answers.Base64Answer:
         """The same file as text."""
         from web.answers import Base64Answer
@@ -343,12 +336,19 @@ class OrfeasUnifiedServer:
             raise NotFoundError("there is no such entry")
         return EntryDeletedAnswer(message="the entry was dropped", key=key)
 
-    @operation(errors=("not_found",))
+    @operation(errors=("not_found", "disk_full"))
     def pin_cache_entry(self, key: str) -> answers.PinAnswer:
-        """Keep an entry on the disk (PUT): it neither expires nor makes room for others; or no more (DELETE)."""
+        """Keep an entry on the disk: it neither expires nor makes room for others."""
+        return self._pin(key, True)
+
+    @operation(errors=("not_found", "disk_full"))
+    def unpin_cache_entry(self, key: str) -> answers.PinAnswer:
+        """Let it go when its time comes."""
+        return self._pin(key, False)
+
+    def _pin(self, key: str, pinned: bool) -> answers.PinAnswer:
         from web.answers import PinAnswer
 
-        pinned = request.method == "PUT"
         if not self.results.pin(key, pinned):
             raise NotFoundError("there is no such entry on the disk")
         return PinAnswer(key=key, pinned=pinned)

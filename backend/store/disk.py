@@ -199,13 +199,17 @@ class Disk:
         """Whether there was one under that key. One that is being computed is not stored."""
         with self._index.lock:
             self._claims.pop(key, None)
-            return self._remove("key = ?", key) > 0
+            gone = self._remove("key = ?", key)
+        self._index.sync()
+        return gone > 0
 
     def clear(self) -> int:
         """Drop every result; how many there were. What is being computed is not stored."""
         with self._index.lock:
             self._claims.clear()
-            return self._remove("1")
+            gone = self._remove("1")
+        self._index.sync()
+        return gone
 
     def forget(self, keys: Collection[str]) -> None:
         """Drop these, and leave nothing of them in the index's files."""
@@ -233,11 +237,12 @@ class Disk:
 
     def pin(self, key: str, pinned: bool) -> bool:
         """Whether there is such a result; from now on it stays, or does not."""
-        if key not in self:
+        if pinned and key not in self:
             return False
         changed = self._index.change(
             lambda db: db.execute("UPDATE results SET pinned = ? WHERE key = ?", (int(pinned), key)).rowcount
         )
+        self._index.sync()
         return changed > 0
 
     def sweep(self, unused_seconds: float | None) -> None:

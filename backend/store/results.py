@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
@@ -21,6 +22,7 @@ from typing import Any, Literal, TypeVar
 
 from cache_manager import CircularComputationError, LRUCache
 from store.disk import Disk
+from store.filesystem import told
 from store.made import Made
 
 _MOST_USES = 256
@@ -151,13 +153,20 @@ class Results:
         """Misses of the memory that are none of the cache."""
 
     def __contains__(self, key: str) -> bool:
-        return self.enabled and (self._in_memory(key) or key in self.disk)
+        return self.enabled and (self._in_memory(key) or self._on_disk(key))
 
     def __len__(self) -> int:
         return len({*self._memory_keys(), *self.disk.keys()})
 
     def __bool__(self) -> bool:
         return True
+
+    def _uses_disk(self) -> bool:
+        """A cache that may have no entries has none anywhere."""
+        return self.backend == "dict" or self.lru.max_size > 0
+
+    def _on_disk(self, key: str) -> bool:
+        return self._uses_disk() and key in self.disk
 
     def _in_memory(self, key: str) -> bool:
         return bool(self._call(lambda cache: key in cache))
@@ -176,7 +185,7 @@ class Results:
         if value is not None:
             self._note_use(key)
             return value
-        if key not in self.disk:
+        if not self._on_disk(key):
             return None
 
         try:
@@ -217,14 +226,19 @@ class Results:
                 if isinstance(failed.__cause__, _AbsentError) and not led and compute is not _absent:
                     continue  # had joined one who only looked
                 raise failed.__cause__ or failed from None
-            self._note_use(key)
+            if not led:
+                self._note_use(key)
             return value
 
     def _from_below(self, key: str, compute: Callable[[], Made]) -> Made:
         """From the disk, or computed and kept there."""
+        if not self._uses_disk():
+            return compute()
         claim = self.disk.claim(key)
         try:
             found = self.disk.get(key)
+            if found is not None:
+                self._note_use(key)
             if found is not None or compute is _absent:
                 self._no_miss()
             return found or self._kept(key, compute(), claim)
@@ -258,11 +272,13 @@ class Results:
 
     # ── dropping and pinning ─────────────────────────────────────────────────────────────────────────────────────
 
+    @told()
     def delete(self, key: str) -> bool:
         """Drop it from every tier; True when there was such a key."""
         on_disk = self.disk.delete(key)  # first: what is looked for in between must not come up from there
         return bool(self._call(lambda cache: cache.delete(key))) or on_disk
 
+    @told()
     def clear(self, tier: Tier = "all") -> int:
         """Drop everything that a tier holds, or all do; how many entries there were."""
         keys = set[str]()
@@ -274,11 +290,12 @@ class Results:
             self._call(lambda cache: cache.clear())
         return len(keys)
 
+    @told()
     def forget(
         self, sources: Collection[str], shapes: Collection[str], keep: Callable[[str, tuple[str, ...]], bool]
     ) -> None:
         """Drop from every tier what was made of one of those pictures, or of a shape with one of those contents, but
-        for what `keep(key, sources)` wants. OSError."""
+        for what `keep(key, sources)` wants. DiskFullError, StorageError."""
         wanted = set(sources)
         found = self.disk.derived(sources, shapes)
         for key in self._memory_keys():
@@ -294,8 +311,9 @@ class Results:
             for key in gone:
                 self._call(partial(_drop, key))
 
+    @told()
     def pin(self, key: str, pinned: bool) -> bool:
-        """Keep it on the disk until it is unpinned, or no more; False: there is no such key. OSError."""
+        """Keep it on the disk until it is unpinned, or no more; False: there is no such key. DiskFullError."""
         if pinned and self.disk.max_bytes and key not in self.disk:
             claim = self.disk.claim(key)  # it may be deleted between the look and the writing
             try:
@@ -305,8 +323,18 @@ class Results:
                 self.disk.give_up(key, claim)
         return self.disk.pin(key, pinned)
 
+    @told()
+    def sweep(self, unused_seconds: float | None) -> None:
+        """Drop from every tier what has expired, and what was not used for so long."""
+        self.write_uses()
+        self.disk.sweep(unused_seconds)
+        for key, entry in self.lru.cache.items() if unused_seconds is not None else ():
+            if time.time() - entry.timestamp > (unused_seconds or 0):  # used since, it comes up from the disk again
+                self._call(partial(_drop, key))
+
     # ── knowing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+    @told()
     def entries(self, limit: int, offset: int) -> list[dict[str, Any]]:
         """One page of the listing, what is in memory first; each row says its nearest tier and whether it is pinned."""
         on_disk, in_memory = self.disk.keys(), self._memory_keys()
@@ -317,6 +345,7 @@ class Results:
             rows += [{**row, "tier": "disk", "on_disk": True} for row in rest]
         return [{**row, "pinned": on_disk.get(row["key"], False)} for row in rows]
 
+    @told()
     def stats(self) -> dict[str, Any]:
         """The memory's counters, where what was found on the disk is a hit and no miss; and those of the disk."""
         memory, disk = self._call(lambda cache: cache.get_stats()), self.disk.stats()

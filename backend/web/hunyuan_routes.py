@@ -21,11 +21,11 @@ SYNC_SECONDS = 3600.0
 """Longest that `POST /generate` waits for its job."""
 _START_ERRORS = (
     "bad_request", "too_large", "not_an_image", "empty_image", "not_offered", "loading", "model_not_ready",
-    "queue_full", "stopped",
+    "queue_full", "stopped", "disk_full",
 )  # fmt: skip
 _RUN_ERRORS = (
     *_START_ERRORS, "bad_shape", "busy", "cancelled", "empty_mesh", "model_unavailable", "out_of_memory", "shape_lost",
-    "upload_lost",
+    "result_evicted", "upload_lost", "interrupted",
 )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def register_routes(app: Flask, service: Service) -> None:
         return SentAnswer(uid=start().id)
 
     @app.get("/status/<job_id>")
-    @operation(errors=("not_found", "shape_lost", "upload_lost", "empty_mesh", "out_of_memory"))
+    @operation(errors=("not_found", "shape_lost", "result_evicted", "upload_lost", "empty_mesh", "out_of_memory"))
     def hunyuan_status(job_id: str) -> answers.HunyuanStatusAnswer:
         """How a job of `/send` stands, with the file once it is there."""
         from web.answers import HunyuanStatusAnswer

@@ -68,7 +68,7 @@ def register_routes(app: Flask, service: Service) -> None:
     @app.put("/api/jobs/<job_id>/mask")
     @operation(
         upload=("image/png",),
-        errors=("bad_request", "not_found", "job_busy", "too_large", "not_an_image", "empty_image"),
+        errors=("bad_request", "not_found", "job_busy", "too_large", "not_an_image", "empty_image", "disk_full"),
     )
     def set_mask(job_id: str) -> answers.MaskAnswer:
         """Decide what the object is: white or opaque; any size with the picture's proportions."""
@@ -100,7 +100,7 @@ def register_routes(app: Flask, service: Service) -> None:
         return response
 
     @app.put("/api/jobs/<job_id>/thumbnail")
-    @operation(upload=THUMBNAIL_TYPES, errors=("not_found", "too_large", "not_an_image"))
+    @operation(upload=THUMBNAIL_TYPES, errors=("not_found", "too_large", "not_an_image", "disk_full"))
     def set_thumbnail(job_id: str) -> answers.ThumbnailAnswer:
         """Keep a small picture of the model, PNG or WebP up to 0.5 MB."""
         from web.answers import ThumbnailAnswer

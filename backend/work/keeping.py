@@ -78,8 +78,7 @@ class Keeping:
             if now - max(job.created_at, job.finished_at or 0.0) > (self._retention or 0.0):
                 with suppress(JobBusyError, NotFoundError):  # in use, or deleted since
                     self.forget(job, pinned=False)
-        self._results.write_uses()
-        self._results.disk.sweep(self._retention)
+        self._results.sweep(self._retention)
 
     # ── one job ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -107,8 +106,7 @@ class Keeping:
             return key in stay or key in keys or self._queue.makes(key)
 
         shapes = [delivery.shape_sha256] if delivery and delivery.shape_sha256 and not pictures else []
-        with told():
-            self._results.forget([picture.sha256 for picture in pictures], shapes, named)
+        self._results.forget([picture.sha256 for picture in pictures], shapes, named)
         for picture in pictures:
             if picture.file_sha256 and picture.sha256 not in seen:
                 self._facts.delete(picture.file_sha256)

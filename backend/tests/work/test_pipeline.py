@@ -266,7 +266,9 @@ class TestBooking:
         again = bench.make(ask)
         assert again.cached
         assert again.file.seconds == outcome.file.seconds
-        assert bench.make(replace(ask, wishes=Wishes(format="ply"))).file.seconds["shape"] == before["shape"].own_seconds
+        assert (
+            bench.make(replace(ask, wishes=Wishes(format="ply"))).file.seconds["shape"] == before["shape"].own_seconds
+        )
 
     def test_a_shape_that_is_kept_for_a_job_alone_has_no_seconds(self, bench):
         outcome = bench.make(bench.ask(opaque()))

@@ -163,7 +163,7 @@ class Results:
 
     def _uses_disk(self) -> bool:
         """A cache that may have no entries has none anywhere."""
-        return self.backend == "dict" or self.lru.max_size > 0
+        return getattr(self.legacy if self.backend == "dict" else self.lru, "max_size", 1) > 0
 
     def _on_disk(self, key: str) -> bool:
         return self._uses_disk() and key in self.disk

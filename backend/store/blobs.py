@@ -71,6 +71,7 @@ class Blobs:
             with self._index.lock:
                 self._held -= Counter(sha256 for sha256, _ in contents)
                 late = written | self._released.intersection(sha256 for sha256, _ in contents)
+                self._released -= {sha256 for sha256 in late if not self._held[sha256]}
             if late:
                 self.release(late)
 
@@ -176,17 +177,17 @@ class Blobs:
     # ── giving up ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def release(self, contents: Iterable[str]) -> None:
-        """Delete those that nobody names any more."""
+        """Delete those that nobody names any more; that is on the disk before they go. OSError."""
         with self._index.lock:
-            for sha256 in set(contents):
-                if self._held[sha256]:
-                    self._released.add(sha256)
-                    continue
-                self._released.discard(sha256)
-                del self._held[sha256]
-                if not self._index.names(sha256):
-                    self._delete(sha256)
-                    self.missing.discard(sha256)
+            asked = set(contents)
+            free = {sha256 for sha256 in asked if not self._held[sha256]}
+            self._released |= asked - free
+            unnamed = [sha256 for sha256 in free if not self._index.names(sha256)]
+            if unnamed:
+                self._index.sync()
+            for sha256 in unnamed:
+                self._delete(sha256)
+                self.missing.discard(sha256)
 
     def drop(self, contents: Iterable[str]) -> int:
         """Delete these whoever names them, except what is held; bytes that were freed. Results of them are forgotten,

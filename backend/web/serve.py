@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import select
 import signal
 import socket
@@ -28,6 +29,7 @@ def serve(app: Flask, listener: socket.socket, load: Callable[[], None], close: 
     from waitress import wasyncore
     from waitress.server import create_server
 
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for each request that waits
     channels: dict[int, Any] = {}
     http = create_server(
         app,

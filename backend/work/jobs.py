@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -240,29 +241,41 @@ class Jobs:
     # ── changing: the caller holds `changed` wherever it decides by what it has seen ────────────────────────────────
 
     def add(self, job: Job) -> list[Job]:
-        """Keep a new job, whose pictures are kept already; those that are too many now, for the caller to forget."""
+        """Keep a new job, whose pictures are kept already. Those that are too many now, and were dropped for it: their
+        files are the caller's to delete. OSError."""
         with self._changed:
-            jobs = self._jobs
-            self.save(job)
+            surplus = self._too_many(job)
+
+            def write(db: sqlite3.Connection) -> None:
+                self.save(job)
+                db.executemany("DELETE FROM jobs WHERE id = ?", ((old.id,) for old in surplus))
+
+            self._files.index.change(write)
             self._known(job)
-            many, much = len(jobs) - KEEP_JOBS, self._upload_bytes - self._max_upload_bytes
-            surplus = list[Job]()
-            for old in jobs.values() if many > 0 or much > 0 else ():
-                if many <= 0 and much <= 0:
-                    break
-                if old.status not in ACTIVE and old is not job and (many > 0 or old.upload_bytes):
-                    surplus.append(old)
-                    many, much = many - 1, much - old.upload_bytes
+            for old in surplus:
+                self._drop(old)
             return surplus
+
+    def _too_many(self, job: Job) -> list[Job]:
+        many = len(self._jobs) + 1 - KEEP_JOBS
+        much = self._upload_bytes + job.upload_bytes - self._max_upload_bytes
+        surplus = list[Job]()
+        for old in self._jobs.values() if many > 0 or much > 0 else ():
+            if many <= 0 and much <= 0:
+                break
+            if old.status not in ACTIVE and (many > 0 or old.upload_bytes):
+                surplus.append(old)
+                many, much = many - 1, much - old.upload_bytes
+        return surplus
 
     def remove(self, job: Job) -> None:
         """Drop it, and the contents that it alone names; JobBusyError, NotFoundError, OSError."""
         with self._changed:
             self.check_idle(job)
-            self._remove(job)
+            self._files.index.change(lambda db: db.execute("DELETE FROM jobs WHERE id = ?", (job.id,)))
+            self._drop(job)
 
-    def _remove(self, job: Job) -> None:
-        self._files.index.change(lambda db: db.execute("DELETE FROM jobs WHERE id = ?", (job.id,)))
+    def _drop(self, job: Job) -> None:
         del self._jobs[job.id]
         self._upload_bytes -= job.upload_bytes
         self._release(job.contents, None)
@@ -271,7 +284,6 @@ class Jobs:
         """Give up the contents that it named before, and does not any more."""
         after = job.contents if job else ()
         if gone := [sha256 for sha256 in before if sha256 and sha256 not in after]:
-            self._files.index.sync()  # a record must never name what is gone
             self._files.blobs.release(gone)
 
     def begin(self, job: Job, wishes: Wishes, ticket: Ticket | None = None) -> int:

@@ -82,14 +82,13 @@ class Keeping:
 
     # ── one job ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def forget(self, job: Job, *, results: bool = True, pinned: bool = True) -> None:
-        """Drop a job that is not active, with its pictures and, if `results`, with all that was made of them and that
-        no other job names, what is `pinned` too; JobBusyError."""
+    def forget(self, job: Job, *, pinned: bool = True) -> None:
+        """Drop a job that is not active, with its pictures and with all that was made of them and that no other job
+        names, what is `pinned` too; JobBusyError."""
         with told():
             self._jobs.remove(job)
         self._files.forget_job(job.id, [picture.name for picture in job.pictures.values()])
-        if results:
-            self.forget_results(job.pictures.values(), job.delivery, pinned=pinned)
+        self.forget_results(job.pictures.values(), job.delivery, pinned=pinned)
 
     def forget_results(
         self, pictures: Iterable[Picture], delivery: Delivery | None = None, *, pinned: bool = True

@@ -185,13 +185,11 @@ class Service:
         try:
             for picture in job.pictures.values():
                 self.files.keep_upload(picture.name, uploads[picture.name], picture.file_sha256 or "")
-            surplus = self.jobs.add(job)  # on the disk with the next job that is asked for
+            for old in self.jobs.add(job):  # on the disk with the next job that is asked for
+                self.files.forget_job(old.id, [picture.name for picture in old.pictures.values()])
         except OSError as error:
             self.files.forget_job(job.id, uploads)
             raise storage_error(error) from error
-        for old in surplus:
-            with suppress(JobBusyError, NotFoundError):  # started or deleted since
-                self.keeping.forget(old, results=False)
 
     def _add_view(self, job: Job, view: str, checked: _Checked) -> Job:
         # A run may be under way that was asked for the earlier one: what a name stands for never changes.

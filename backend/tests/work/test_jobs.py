@@ -218,7 +218,9 @@ class TestKeeping:
         jobs.add(4)
         assert [job.created_at for job in jobs.surplus] == [2]
         jobs.add(5)
-        assert [job.created_at for job in jobs.surplus] == [2, 3]
+        assert [job.created_at for job in jobs.surplus] == [3]
+        assert [job.created_at for job in jobs.jobs.all()] == [1, 4, 5]
+        assert len(jobs.files.index.job_ids()) == 3
 
     def test_pictures_of_more_bytes_than_are_allowed_are_too_many_too(self, tmp_path):
         jobs = List(tmp_path / "bounded", max_upload_bytes=3 * 6)
@@ -230,7 +232,6 @@ class TestKeeping:
         assert jobs.surplus == []
         jobs.add(5)
         assert [job.created_at for job in jobs.surplus] == [3], "what has no picture takes no room"
-        jobs.held.remove(jobs.surplus[0])
         jobs.add(6)
         assert [job.created_at for job in jobs.surplus] == [4]
         assert empty in jobs.jobs.all()
@@ -240,7 +241,6 @@ class TestKeeping:
         jobs = List(tmp_path / "bounded", max_upload_bytes=5)
         first, second = jobs.add(1), jobs.add(2)
         assert jobs.surplus == [first]
-        jobs.held.remove(first)
         assert jobs.jobs.all() == [second]
         jobs.files.close()
 

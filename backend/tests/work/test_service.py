@@ -146,20 +146,6 @@ class TestReceiving:
         assert {job.id for job in service.jobs.page(9, 0)[0]} == {jobs[1].id, jobs[2].id}
         assert not [path for path in files_kept(service.files.outputs_dir.parent) if jobs[0].id in str(path)]
 
-    def test_a_job_that_somebody_else_has_forgotten_meanwhile_stops_no_upload(self, service, monkeypatch):
-        """Two uploads at once find the same job to be one too many."""
-        monkeypatch.setattr("work.jobs.KEEP_JOBS", 1)
-        first, plain = receive(service), service.jobs.add
-
-        def add(job):
-            surplus = plain(job)
-            service.keeping.forget(first)
-            return surplus
-
-        monkeypatch.setattr(service.jobs, "add", add)
-        second = receive(service)
-        assert service.jobs.page(9, 0) == ([second], 1)
-
 
 class TestMasks:
     def test_a_mask_is_set_changed_and_taken_away(self, service):

@@ -17,7 +17,6 @@ from store.filesystem import told
 from store.results import Results
 from work.jobs import Job, Jobs
 from work.queue import Queue
-from work.records import Delivery
 from work.request import Picture
 
 _SWEEP_SECONDS = 60.0
@@ -88,12 +87,12 @@ class Keeping:
         with told():
             self._jobs.remove(job)
         self._files.forget_job(job.id, [picture.name for picture in job.pictures.values()])
-        self.forget_results(job.pictures.values(), job.delivery, pinned=pinned)
+        self.forget_results(job.pictures.values(), job.contents[1], pinned=pinned)
 
     def forget_results(
-        self, pictures: Iterable[Picture], delivery: Delivery | None = None, *, pinned: bool = True
+        self, pictures: Iterable[Picture], shape_sha256: str | None = None, *, pinned: bool = True
     ) -> None:
-        """Of these pictures, or of the shape where there was no picture."""
+        """Of these pictures, or of the shape of that content where there was no picture."""
         pictures, others = list(pictures), self._jobs.all()
         stay = set[str]() if pinned else {key for key, is_pinned in self._results.disk.keys().items() if is_pinned}
         keys = {key for job in others if job.delivery for key in (job.delivery.file_key, job.delivery.shape_key)}
@@ -104,7 +103,7 @@ class Keeping:
                 return key in stay or seen.issuperset(sources)
             return key in stay or key in keys or self._queue.makes(key)
 
-        shapes = [delivery.shape_sha256] if delivery and delivery.shape_sha256 and not pictures else []
+        shapes = [shape_sha256] if shape_sha256 and not pictures else []
         self._results.forget([picture.sha256 for picture in pictures], shapes, named)
         for picture in pictures:
             if picture.file_sha256 and picture.sha256 not in seen:

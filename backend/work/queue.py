@@ -242,10 +242,10 @@ class Queue:
     # ── knowing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def makes(self, key: str) -> bool:
-        """Whether a run under way makes, or uses, the shape or the file of that key."""
+        """Whether a run under way that somebody waits for makes, or uses, the shape or the file of that key."""
         with self._changed:
-            plans = [run.plan for lane in self._lanes.values() for run in lane.running if run.plan is not None]
-        return any(key in (plan.shape, plan.file) for plan in plans)
+            runs = [run for lane in self._lanes.values() for run in lane.running if run.tickets]
+        return any(run.plan is not None and key in (run.plan.shape, run.plan.file) for run in runs)
 
     def lengths(self) -> tuple[int, int]:
         """Runs under way, runs that wait, in all lanes together."""

@@ -8,8 +8,8 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
@@ -274,7 +274,9 @@ class Service:
         if front is None or (request.mask is None and wishes.remove_background in front.empty):
             check_possible(request, known.reads, known.needs_image)
         keys = plan(request, known.revision, known.reads) if known.revision else None
-        if keys is not None and (outcome := pipeline.known(keys, wishes)) is not None:
+        with self._as_long_as_kept(job):
+            outcome = pipeline.known(keys, wishes) if keys is not None else None
+        if outcome is not None:
             with self._changed:
                 attempt = self.jobs.begin(job, wishes)
             self._deliver(job, attempt, replace(outcome, note=known.note), request)
@@ -309,7 +311,8 @@ class Service:
         finally:
             for request in tried.values():
                 if not self.jobs.is_kept(request.job_id):  # deleted meanwhile: nothing of it stays
-                    self.keeping.forget_results(request.pictures.values())
+                    shape = self.results.peek(run.plan.shape) if run.plan else None
+                    self.keeping.forget_results(request.pictures.values(), shape and shape.sha256)
 
     def _with_model(self, run: Run, reporter: Reporter, tried: dict[str, Request]) -> Outcome:
         lost = None
@@ -320,7 +323,7 @@ class Service:
                 tried[request.job_id] = request
                 keys = run.plan
                 if keys is None or keys.revision != model.revision:
-                    keys = plan(request, model.revision, model.reads)
+                    keys = run.plan = plan(request, model.revision, model.reads)
                 try:
                     return self.pipeline.make(request, keys, model, reporter, run.cancelled.is_set)
                 except UploadLostError as error:  # its job was deleted; another one may have brought the same picture
@@ -441,14 +444,12 @@ class Service:
         wishes = replace(delivery.wishes or job.wishes, format=extension)
         sources = tuple(picture.sha256 for picture in job.pictures.values())
         try:
-            made = self.pipeline.convert(delivery.shape_key, delivery.shape_sha256, sources, wishes).file
+            with self._as_long_as_kept(job):
+                made = self.pipeline.convert(delivery.shape_key, delivery.shape_sha256, sources, wishes).file
         except ShapeLostError:
             if all(self.files.upload(picture.name).exists() for picture in job.pictures.values()):
                 raise (ResultEvictedError() if own else ShapeLostError()) from None
             raise UploadLostError("the result and the picture are gone: upload the picture again") from None
-        if not self.jobs.is_kept(job.id):
-            self.keeping.forget_results(job.pictures.values(), delivery)
-            raise NotFoundError("there is no such job")
         if own and made.sha256 == delivery.sha256 and self.files.blobs.free_space() > 2 * len(made.data):
             with suppress(OSError), self.files.blobs.holding((made.sha256, made.data)):
                 pass  # the job names it already
@@ -457,7 +458,18 @@ class Service:
     def mask(self, job: Job, wishes: Wishes) -> bytes:
         """What of the job's front picture is taken for the object: an 8-bit grey PNG of the picture's size."""
         self._front(job)
-        return self.pipeline.mask(Request(job.id, job.pictures, job.mask, wishes, ""))
+        with self._as_long_as_kept(job):
+            return self.pipeline.mask(Request(job.id, job.pictures, job.mask, wishes, ""))
+
+    @contextmanager
+    def _as_long_as_kept(self, job: Job) -> Iterator[None]:
+        """What the body makes for a job that is deleted meanwhile goes, too; then NotFoundError."""
+        try:
+            yield
+        finally:
+            if not self.jobs.is_kept(job.id):
+                self.keeping.forget_results(job.pictures.values(), job.contents[1])
+                raise NotFoundError("there is no such job")
 
     def _front(self, job: Job) -> Picture:
         if "front" not in job.pictures:

@@ -7,6 +7,7 @@ import logging
 import select
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -29,10 +30,13 @@ def serve(app: Flask, listener: socket.socket, load: Callable[[], None], close: 
     from waitress import wasyncore
     from waitress.server import create_server
 
+    from web.sendfile import Channel, sending_files
+
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for each request that waits
     channels: dict[int, Any] = {}
-    http = create_server(
-        app,
+    sends_files = sys.platform == "linux"
+    http: Any = create_server(
+        sending_files(app) if sends_files else app,
         map=channels,
         sockets=[listener],
         threads=THREADS,
@@ -41,6 +45,8 @@ def serve(app: Flask, listener: socket.socket, load: Callable[[], None], close: 
         max_request_body_size=2 * app.config["MAX_CONTENT_LENGTH"],
         ident="orfeas",
     )
+    if sends_files:
+        http.channel_class = Channel
 
     def stop(signum: int, frame: FrameType | None) -> None:
         raise SystemExit

@@ -171,9 +171,10 @@ def running_server(data_dir: Path, script: Path = BACKEND / "main.py", **environ
 
 
 @contextmanager
-def scripted_server(folder: Path, **environment):
-    """A server whose model the test conducts."""
+def scripted_server(folder: Path, *, held: bool = False, **environment):
+    """A server whose model the test conducts; `held`: also what it does of its own from the start."""
     conductor = Conductor(folder)
+    conductor.hold = held
     environment = {"ORFEAS_MODEL": "scripted", "ORFEAS_MODEL_PATH": str(conductor.port_file), **environment}
     try:
         with running_server(folder / "data", BACKEND / "tests" / "support" / "serve.py", **environment) as client:

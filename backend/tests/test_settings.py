@@ -22,6 +22,7 @@ def test_defaults():
     assert settings.uploads_dir == ROOT / "data" / "uploads"
     assert settings.max_upload_bytes == 50_000_000
     assert not settings.disable_result_cache
+    assert (settings.cache_disk_mb, settings.uploads_disk_mb, settings.retention_days) == (4096, 4096, 0)
 
 
 def test_the_shipped_env_file_lists_every_variable_with_its_default():
@@ -52,6 +53,12 @@ def test_no_lifetime(text):
         ("CACHE_MAX_MEMORY_MB", "inf"),
         ("CACHE_TTL_SECONDS", "-1"),
         ("CACHE_TTL_SECONDS", "nan"),
+        ("CACHE_DISK_MB", "-1"),
+        ("CACHE_DISK_MB", "nan"),
+        ("CACHE_DISK_MB", "4 GB"),
+        ("UPLOADS_DISK_MB", "-1"),
+        ("RETENTION_DAYS", "-1"),
+        ("RETENTION_DAYS", "never"),
         ("DISABLE_RESULT_CACHE", "maybe"),
         ("CACHE_BACKEND", "redis"),
         ("CACHE_POLICY", "fifo"),

@@ -31,8 +31,8 @@ def hunyuan(client, **body):
     return client.post("/generate", json={"image": base64.b64encode(PICTURE).decode(), **body})
 
 
-def download(desk, kind, **options):
-    return desk.client.get(f"/api/download/{desk.job(kind).id}/model.stl", **options)
+def download(desk, kind, extension="stl", **options):
+    return desk.client.get(f"/api/download/{desk.job(kind).id}/model.{extension}", **options)
 
 
 def raises(error):
@@ -49,8 +49,18 @@ def provoke_internal(desk, patch):
 
 def provoke_storage(desk, patch):
     job = desk.job("completed")
-    patch.setattr(work.pipeline, "make_file", raises(OSError(28, "No space left on device")))
+    patch.setattr(work.pipeline, "make_file", raises(OSError(5, "Input/output error")))
     return desk.client.get(f"/api/download/{job.id}/model.ply")
+
+
+def provoke_disk_full(desk, patch):
+    patch.setattr(desk.service.files.system, "write", raises(OSError(28, "No space left on device")))
+    return upload(desk.client, encode(Image.new("RGB", (50, 50), "red")))
+
+
+def provoke_interrupted(desk, patch):
+    patch.setattr(desk.service, "make", raises(errors.JobInterruptedError()))
+    return hunyuan(desk.client)
 
 
 def provoke_out_of_memory(desk, patch):
@@ -124,7 +134,8 @@ PROVOKE = {
     "not_found": lambda desk, patch: desk.client.get("/api/nothing"),
     "method_not_allowed": lambda desk, patch: desk.client.get("/api/generate-3d"),
     "job_busy": provoke_job_busy,
-    "shape_lost": lambda desk, patch: download(desk, "completed, shape lost"),
+    "shape_lost": lambda desk, patch: download(desk, "completed, shape lost", "ply"),
+    "result_evicted": lambda desk, patch: download(desk, "completed, evicted"),
     "upload_lost": lambda desk, patch: download(desk, "completed, upload lost"),
     "cancelled": lambda desk, patch: desk.client.get(f"/api/job-status/{desk.job('cancelled').id}"),
     "too_large": lambda desk, patch: upload(desk.client, bytes(3_000_000)),
@@ -140,6 +151,8 @@ PROVOKE = {
     "rate_limited": provoke_rate_limited,
     "internal": provoke_internal,
     "storage": provoke_storage,
+    "disk_full": provoke_disk_full,
+    "interrupted": provoke_interrupted,
     "not_offered": lambda desk, patch: hunyuan(desk.client, mesh="base64"),
     "busy": provoke_busy,
     "loading": provoke_loading,

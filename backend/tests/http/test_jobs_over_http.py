@@ -1,11 +1,12 @@
 """What happens around a run: sharing, the bound, cancelling, failing, forgetting, restarting."""
 
+import hashlib
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from live_server import BACKEND, draw, encode, files_kept, fresh_png, running_server, scripted_server
+from live_server import BACKEND, PATIENCE, draw, encode, files_kept, fresh_png, running_server, scripted_server
 
 SCRIPT = BACKEND / "tests" / "support" / "serve.py"
 
@@ -188,7 +189,7 @@ def test_eta_comes_from_past_runs(scripted):
 
 def test_deleting_a_finished_job_takes_its_files_along(scripted, tmp_path):
     status = scripted.make(fresh_png())
-    assert list((tmp_path / "data" / "outputs").iterdir())
+    assert len(files_kept(tmp_path / "data")) == 3, "the picture, the shape, the file"
     answer = scripted("DELETE", f"/api/jobs/{status['job_id']}")
     assert answer.json()["status"] == "deleted"
     assert scripted.get(f"/api/job-status/{status['job_id']}").status_code == 404
@@ -210,51 +211,116 @@ def test_a_result_deleted_from_disk_is_made_again_from_its_shape(scripted, tmp_p
     status = scripted.make(fresh_png())
     before = scripted.download(status)
     scripted.post("/api/cache/clear")
-    (tmp_path / "data" / "outputs" / status["job_id"] / status["output_file"]).unlink()
+    result_file(tmp_path, before).unlink()
     assert scripted.download(status) == before
     assert scripted.conductor.runs == 1
+    assert result_file(tmp_path, before).read_bytes() == before, "and kept again"
 
 
-def test_a_restart_keeps_finished_jobs_and_ends_interrupted_ones(tmp_path):
+def result_file(folder, data):
+    """Where a result with these bytes lies."""
+    return folder / "data" / "results" / hashlib.sha256(data).hexdigest()
+
+
+def test_the_files_of_many_jobs_of_one_picture_are_there_once(scripted, tmp_path):
+    png = fresh_png()
+    made = [scripted.make(png) for _ in range(40)]
+    assert [status["cached"] for status in made] == [False] + [True] * 39
+    assert len(files_kept(tmp_path / "data" / "results")) == 2, "the shape and the file"
+    data = scripted.download(made[0])
+    for status in made[:-1]:
+        assert scripted("DELETE", f"/api/jobs/{status['job_id']}").status_code == 200
+    assert scripted.download(made[-1]) == data
+    scripted("DELETE", f"/api/jobs/{made[-1]['job_id']}")
+    assert files_kept(tmp_path / "data") == []
+
+
+def test_a_result_that_had_to_make_room_is_made_again_with_one_call(scripted, tmp_path):
+    status = scripted.make(fresh_png())
+    before = scripted.download(status)
+    scripted.post("/api/cache/clear")
+    for path in (tmp_path / "data" / "results").iterdir():
+        path.unlink()
+    answer = scripted.get(status["download_url"])
+    assert (answer.status_code, answer.json()["code"]) == (409, "result_evicted")
+    seen = scripted.status(status["job_id"])
+    assert (seen["status"], seen["error_type"], seen["download_url"]) == ("failed", "result_evicted", None)
+    assert scripted.get("/api/jobs", params={"status": "failed"}).json()["total"] == 1
+    assert scripted.conductor.runs == 1
+    assert scripted.generate(status["job_id"]).status_code == 200
+    again = scripted.settled(status["job_id"])
+    assert (again["status"], scripted.download(again)) == ("completed", before)
+
+
+def end(client, how):
+    """Kill it, or stop it, and wait until it is gone."""
+    client.process.send_signal(how)
+    client.process.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+def test_a_restart_keeps_finished_jobs_and_goes_on_with_the_others(tmp_path, how):
     with scripted_server(tmp_path) as client:
         done = client.make(fresh_png())
         data = client.download(done)
         idle = client.upload(fresh_png())
         client.conductor.hold = True
-        interrupted = start(client, fresh_png())
+        running = start(client, fresh_png(), seed=1)
         client.conductor.next_run()
-        client.process.kill()
-        client.process.wait()
-    leftover = tmp_path / "data" / "outputs" / done["job_id"] / ".orfeas-0123.tmp"
+        waiting = [start(client, fresh_png(), seed=seed) for seed in (2, 3)]
+        end(client, how)
+    leftover = tmp_path / "data" / "results" / ".orfeas-0123.tmp"
     leftover.write_bytes(b"half-written")
     orphan = tmp_path / "data" / "uploads" / "00000000-0000-0000-0000-000000000000.png"
     orphan.write_bytes(b"no record names it")
-    (tmp_path / "data" / "outputs" / interrupted / "job.json").with_name("mine.txt").write_text("the user's own")
-    with scripted_server(tmp_path) as client:
-        assert client.status(done["job_id"])["status"] == "completed"
+    mine = tmp_path / "data" / "outputs" / running / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("the user's own")
+    with scripted_server(tmp_path, held=True) as client:
         assert client.download(done) == data
         assert client.get(f"/api/download/{done['job_id']}/model.glb").status_code == 200
+        assert client.get(done["preview_url"]).status_code == 200
         assert client.status(idle)["status"] == "uploaded"
-        status = client.status(interrupted)
-        assert (status["status"], status["error_type"]) == ("failed", "stopped")
-        assert client.get("/api/health").json()["active_jobs"] == 0
-        assert client.stats()["current_items"] <= 2
-        assert client.conductor.runs == 0
-        assert client.generate(interrupted).status_code == 200
-        assert client.settled(interrupted)["status"] == "completed"
+        for seed in (1, 2, 3):
+            run = client.conductor.next_run()
+            assert run.seed == seed, "in the order in which they came"
+            run.end()
+        for job_id in (running, *waiting):
+            assert client.settled(job_id)["status"] == "completed"
+        listed = [job["job_id"] for job in client.get("/api/jobs").json()["jobs"]]
+        assert listed == [*waiting[::-1], running, idle, done["job_id"]]
+        assert client.conductor.runs == 3
     assert not leftover.exists()
     assert not orphan.exists()
-    assert (tmp_path / "data" / "outputs" / interrupted / "mine.txt").exists()
+    assert mine.exists()
 
 
-def test_a_torn_job_record_harms_nobody(tmp_path):
+def test_a_job_in_whose_middle_the_server_was_killed_twice_is_not_run_again(tmp_path):
+    """It may be the reason."""
+    with scripted_server(tmp_path, held=True) as client:
+        job_id = start(client, fresh_png(), seed=1)
+        client.conductor.next_run()
+        later = start(client, fresh_png(), seed=2)
+        end(client, signal.SIGKILL)
+    with scripted_server(tmp_path, held=True) as client:
+        assert client.conductor.next_run().seed == 1
+        end(client, signal.SIGKILL)
     with scripted_server(tmp_path) as client:
-        done = client.make(fresh_png())
-        other = client.make(fresh_png())
-    (tmp_path / "data" / "outputs" / other["job_id"] / "job.json").write_bytes(b'{"id": "')
-    with scripted_server(tmp_path) as client:
-        assert client.status(done["job_id"])["status"] == "completed"
-        assert client.get(f"/api/job-status/{other['job_id']}").status_code == 404
+        failed = client.settled(job_id)
+        assert (failed["status"], failed["error_type"]) == ("failed", "interrupted")
+        assert client.settled(later)["status"] == "completed"
+        assert client.conductor.runs == 1
+        assert client.generate(job_id).status_code == 200
+        assert client.settled(job_id)["status"] == "completed"
+
+
+def test_a_job_is_newest_that_came_last_also_when_the_clock_was_set_back_by_a_day(tmp_path):
+    ids, png = [], fresh_png()
+    for ahead in ("0", "-86400"):
+        with scripted_server(tmp_path, CLOCK_AHEAD=ahead) as client:
+            ids += [client.make(fresh_png())["job_id"], client.upload(fresh_png()), client.make(png)["job_id"]]
+            assert [job["job_id"] for job in client.get("/api/jobs").json()["jobs"]] == ids[::-1]
+            assert client.status(ids[-1])["cached"] is (ahead != "0"), "what is known stays known"
 
 
 class TestModes:
@@ -291,7 +357,7 @@ def test_a_signal_stops_the_server_cleanly_in_the_middle_of_a_run(scripted, how)
         run.wait_until_cancelled()
         assert scripted.process.wait(5) == 0
         if waiter.exception() is None:
-            assert waiter.result()["status"] in ("initializing", "failed")
+            assert waiter.result()["status"] in ("initializing", "queued")
 
 
 def test_an_empty_picture_is_refused_with_422(scripted):

@@ -166,7 +166,8 @@ class Judge:
 
     def __call__(self, answer, **options):
         path = answer.request.path_url.partition("?")[0]
-        template = next(each for each in self.described["paths"] if self.fits(each, path, answer.request.method))
+        templates = [each for each in self.described["paths"] if self.fits(each, path, answer.request.method)]
+        template = max(templates, key=lambda each: len(re.sub(r"{\w+}", "", each)))  # of what is not to be filled in
         operation = self.described["paths"][template][answer.request.method.lower()]
         response = operation["responses"][str(answer.status_code)]
         kind = answer.headers.get("Content-Type", "").partition(";")[0]
@@ -229,9 +230,15 @@ def test_every_answer_of_a_real_run_is_described(tmp_path):
         for path in ("/api/cache/stats", "/api/cache/config", "/api/cache/entries"):
             client.get(path)
         key = client.get("/api/cache/entries").json()["entries"][0]["key"]
+        for method in ("PUT", "DELETE"):
+            assert client(method, f"/api/cache/entries/{key}/pin").status_code == 200
+            assert client(method, "/api/cache/entries/nothing/pin").status_code == 404
         client("DELETE", f"/api/cache/entries/{key}")
         client.post("/api/cache/config", json={"max_size": 10})
         client.post("/api/cache/config", json={})
+        client.post("/api/cache/clear", params={"tier": "memory"})
+        client.post("/api/cache/clear", params={"tier": "none"})
+        client.get("/api/cache/entries")
         client.post("/api/cache/clear")
         sent = client.post("/send", json={"image": _base64(fresh_png())}).json()["uid"]
         client.settled(sent)

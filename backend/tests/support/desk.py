@@ -6,11 +6,12 @@ from in_process import Stage, house, puppet
 from live_server import draw, encode
 
 from errors import NotFoundError
-from work.jobs import EVERYONE, JobStatus
+from work.jobs import EVERYONE
+from work.records import JobStatus
 from work.request import Wishes
 
 PICTURE = encode(draw(size=(80, 90)))
-JOBS = ("uploaded", "completed", "completed, shape lost", "completed, upload lost", "cancelled")
+JOBS = ("uploaded", "completed", "completed, shape lost", "completed, evicted", "completed, upload lost", "cancelled")
 
 
 @contextmanager
@@ -48,10 +49,8 @@ class Desk:
             self.service.make(job, Wishes())
             self.service.jobs.wait(job, 60, final=True)
             assert job.status is JobStatus.COMPLETED, job.failure
-        if kind.endswith("lost"):
-            self.service.files.forget_shape(job.delivery.shape_key)
-            self.service.files.output(job.id, job.delivery.filename).unlink()
-            self.service.results.clear()
+        if kind.endswith(("lost", "evicted")):
+            self._lose(job, file=not kind.endswith("shape lost"))
         if kind.endswith("upload lost"):
             for picture in job.pictures.values():
                 self.service.files.upload(picture.name).unlink()
@@ -62,3 +61,9 @@ class Desk:
                 self.service.jobs.settle(job, JobStatus.CANCELLED)
             job.finished_at -= 3600
         return job
+
+    def _lose(self, job, file):
+        """As if the disk had been full."""
+        self.service.results.clear()
+        named = [job.delivery.shape_sha256, *([job.delivery.sha256] if file else [])]
+        self.service.files.blobs.drop(named)

@@ -1,7 +1,9 @@
 """Runs the real server with one more model in its registry: one whose every run the test steers over a socket."""
 
+import os
 import socket
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -56,7 +58,14 @@ def box(width, height, depth):
     return Mesh(solid.vertices.astype(np.float32), solid.faces.astype(np.int32), colours=colours)
 
 
+def set_clock(ahead):
+    """A clock on the wall that is so many seconds ahead."""
+    plain = time.time
+    time.time = lambda: plain() + ahead
+
+
 if __name__ == "__main__":
+    set_clock(float(os.environ.get("CLOCK_AHEAD", "0")))
     import main
 
     registry.register("scripted", ScriptedModel)

@@ -120,10 +120,12 @@ def test_a_picture_that_was_changed_under_a_run_is_not_taken_for_the_one_asked_f
 # ── a GET never runs the model ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def forget_shapes(client, folder):
+def lose(client, folder, keep=()):
+    """All results but those with these bytes, as if the disk had been full."""
     client.post("/api/cache/clear")
-    for path in (folder / "data" / "shapes").iterdir():
-        path.unlink()
+    for path in (folder / "data" / "results").iterdir():
+        if path.read_bytes() not in keep:
+            path.unlink()
 
 
 def test_a_get_never_runs_the_model(scripted, tmp_path):
@@ -131,7 +133,7 @@ def test_a_get_never_runs_the_model(scripted, tmp_path):
     png = fresh_png()
     status = scripted.make(png, format="stl")
     job_id, delivered = status["job_id"], scripted.download(status)
-    forget_shapes(scripted, tmp_path)
+    lose(scripted, tmp_path, keep=[delivered])
     for path in (f"download/{job_id}/model.ply", f"download-base64/{job_id}/model_{job_id}.glb"):
         answer = scripted.get(f"/api/{path}")
         assert (answer.status_code, answer.json()["code"]) == (409, "shape_lost")
@@ -146,15 +148,17 @@ def test_a_get_never_runs_the_model(scripted, tmp_path):
     assert scripted.get(f"/api/download/{job_id}/model.ply").status_code == 200
     assert scripted.download(status) == delivered
 
-    forget_shapes(scripted, tmp_path)
+    lose(scripted, tmp_path)
+    for path in (status["download_url"], f"/api/download-base64/{job_id}/model.stl"):
+        answer = scripted.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (409, "result_evicted")
+        assert "generate-3d" in answer.json()["error"]
+    told = scripted.get(f"/status/{job_id}").json()
+    assert (told["status"], "generate-3d" in told["message"]) == ("error", True)
     (tmp_path / "data" / "uploads" / f"{job_id}.png").unlink()
-    answer = scripted.get(f"/api/download/{job_id}/model.ply")
-    assert (answer.status_code, answer.json()["code"]) == (410, "upload_lost")
-    (tmp_path / "data" / "outputs" / job_id / status["filename"]).unlink()
-    answer = scripted.get(status["download_url"])
-    assert (answer.status_code, answer.json()["code"]) == (410, "upload_lost")
-    answer = scripted.get(f"/status/{job_id}")
-    assert (answer.status_code, answer.json()["code"]) == (410, "upload_lost")
+    for path in (f"/api/download/{job_id}/model.ply", status["download_url"]):
+        answer = scripted.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (410, "upload_lost")
     assert scripted.conductor.runs == 2
 
     assert scripted.generate(job_id).status_code == 200

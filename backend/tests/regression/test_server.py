@@ -1,5 +1,6 @@
 """One test per defect of the first server's cache; each fails on it. (C2 and C9 stand in test_core.)"""
 
+import hashlib
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -48,9 +49,8 @@ def test_c2_results_are_booked_at_their_size(scripted):
 def test_c3_a_deleted_file_is_not_served_as_a_hit(scripted, tmp_path):
     png = fresh_png()
     first = scripted.make(png)
-    (file,) = (tmp_path / "data" / "outputs" / first["job_id"]).glob("model_*")
-    expected = file.read_bytes()
-    file.unlink()
+    expected = scripted.download(first)
+    (tmp_path / "data" / "results" / hashlib.sha256(expected).hexdigest()).unlink()
     second = scripted.make(png)
     assert scripted.download(second) == scripted.download(first) == expected
 
@@ -97,6 +97,8 @@ def test_c8_with_a_key_set_the_cache_is_closed_to_others(tmp_path):
             ("GET", "/api/cache/stats"),
             ("GET", "/api/cache/entries"),
             ("DELETE", "/api/cache/entries/key"),
+            ("PUT", "/api/cache/entries/key/pin"),
+            ("DELETE", "/api/cache/entries/key/pin"),
         ):
             assert client(method, path).status_code == 401, path
             assert client(method, path, headers={"X-API-Key": "wrong"}).status_code == 401

@@ -18,10 +18,15 @@ def client(tmp_path_factory):
         yield client
 
 
+def large(more=0):
+    """A picture of 12 MB, more than the system holds for a connection (4 MB at most, as it is shipped)."""
+    return encode(Image.effect_noise((4000, 3000 + more), 100), "BMP")
+
+
 @pytest.fixture(scope="module")
 def upload(client):
-    """A picture of 3 MB, more than any socket holds, and where its bytes are to be had."""
-    data = encode(Image.effect_noise((2000, 1500), 100), "BMP")
+    """A picture, and where its bytes are to be had."""
+    data = large()
     job_id = client.upload(data, "noise.bmp")
     return data, client.status(job_id)["preview_url"]
 
@@ -95,7 +100,7 @@ def test_a_part_of_a_file(client, upload):
 
 
 def test_what_is_deleted_meanwhile_comes_whole(client):
-    data = encode(Image.effect_noise((2000, 1501), 100), "BMP")
+    data = large(1)
     job_id = client.upload(data, "noise.bmp")
     with asked(client, client.status(job_id)["preview_url"]) as connection:
         connection.recv(1, socket.MSG_PEEK)  # it is on its way
@@ -104,7 +109,7 @@ def test_what_is_deleted_meanwhile_comes_whole(client):
 
 
 def test_what_is_cut_short_meanwhile_ends_the_connection(client, tmp_path_factory):
-    data = encode(Image.effect_noise((2000, 1502), 100), "BMP")
+    data = large(2)
     job_id = client.upload(data, "noise.bmp")
     with asked(client, client.status(job_id)["preview_url"]) as connection:
         assert read(connection, 9) == b"HTTP/1.1 "

@@ -115,10 +115,9 @@ def test_the_server_does_not_start_on_a_bad_value(tmp_path):
 def test_no_other_module_reads_the_environment():
     for path in BACKEND.rglob("*.py"):
         if "tests" not in path.parts and path.name != "settings.py":
-            text = path.read_text()
-            assert "environ[" not in text.replace("request.environ[", "").replace("req.environ[", ""), path
-            assert "getenv" not in text, path
-            assert "os.environ" not in text, path
+            text = path.read_text()  # a WSGI request has an environ, too
+            for word in ("os.environ", "getenv", "import environ"):
+                assert word not in text, path
 
 
 def test_the_package_says_the_same_version():

@@ -99,8 +99,9 @@ class Blobs:
             self._note(sha256)
         return sha256, len(data)
 
-    def _note(self, sha256: str) -> None:
-        self._checked[sha256] = fingerprint(os.stat(self.path(sha256)))
+    def _note(self, sha256: str, found: Fingerprint | None = None) -> None:
+        """It is there, and sound."""
+        self._checked[sha256] = found or fingerprint(os.stat(self.path(sha256)))
         self.missing.discard(sha256)
 
     def _is_safe(self, sha256: str) -> bool:
@@ -129,7 +130,7 @@ class Blobs:
         if self._checked.get(sha256) == found:
             return file
         if found[0] == size and hashlib.file_digest(file, "sha256").hexdigest() == sha256:
-            self._checked[sha256] = found
+            self._note(sha256, found)
             file.seek(0)
             return file
         file.close()
@@ -151,7 +152,7 @@ class Blobs:
         if self._checked.get(sha256) == before and len(data) == before[0]:
             return data
         if size in (None, len(data)) and hashlib.sha256(data).hexdigest() == sha256:
-            self._checked[sha256] = before
+            self._note(sha256, before)
             return data
         self._lose(sha256, before)
         return None
@@ -160,9 +161,12 @@ class Blobs:
         """Drop what is not what it was (`seen`; None: it was not there), unless it was written anew in between. What
         had to make room was never damaged."""
         with self._index.lock:
-            if self._now(sha256) not in (seen, None):
+            try:
+                named = self._index.result_names(sha256), self._index.job_names(sha256) and sha256 not in self.missing
+            except OSError as error:
+                log.error("the file %s cannot be used, and it is not known who names it: %s", sha256, error)
                 return
-            if not self._index.result_names(sha256) and (sha256 in self.missing or not self._index.job_names(sha256)):
+            if not any(named) or self._now(sha256) not in (seen, None):
                 return
             self.damaged += 1
             self.drop([sha256])
@@ -195,8 +199,12 @@ class Blobs:
         with self._index.lock:
             free = [sha256 for sha256 in contents if not self._held[sha256]]
             freed = sum(map(self._delete, free))  # first: the index may need the room
-            self._index.change(lambda db: db.executemany("DELETE FROM results WHERE sha256 = ?", ((s,) for s in free)))
-            self.missing |= set(filter(self._index.job_names, free))
+            try:
+                self.missing |= set(filter(self._index.job_names, free))
+                rows = [(sha256,) for sha256 in free]
+                self._index.change(lambda db: db.executemany("DELETE FROM results WHERE sha256 = ?", rows))
+            except OSError as error:  # it will be noticed that they are gone
+                log.error("results that are gone could not be taken out of the index: %s", error)
         return freed
 
     def _delete(self, sha256: str) -> int:

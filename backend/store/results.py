@@ -122,10 +122,6 @@ class LegacyDict:
         }
 
 
-def _peek(key: str, cache: Any) -> Any:
-    return cache.peek(key)
-
-
 def _drop(key: str, cache: Any) -> Any:
     return cache.delete(key)
 
@@ -298,8 +294,8 @@ class Results:
         for what `keep(key, sources)` wants. DiskFullError, StorageError."""
         wanted = set(sources)
         found = self.disk.derived(sources, shapes)
-        for key in self._memory_keys():
-            value = self._call(partial(_peek, key))
+        for key, entry in self._call(lambda cache: dict(cache.cache)).items():  # what has expired, too
+            value = getattr(entry, "value", entry)
             if isinstance(value, Made) and (
                 wanted & set(value.sources) or value.sha256 in shapes or value.shape_sha256 in shapes
             ):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
-
-from live_server import PATIENCE
 
 from store.files import Files
 from store.filesystem import FileSystem
@@ -23,6 +22,13 @@ def full(path="") -> OSError:
 
 def unreadable(path="") -> OSError:
     return OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+
+def no_pages() -> sqlite3.OperationalError:
+    """What SQLite says on a full disk."""
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    return error
 
 
 def digest(data: bytes) -> str:
@@ -152,7 +158,7 @@ def elsewhere(action: Callable[[], object]) -> Callable[[], None]:
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
-        thread.join(PATIENCE)
+        thread.join(10)
         assert not thread.is_alive(), "what others do waits for what is under way"
         if errors:
             raise errors[0]

@@ -1,13 +1,12 @@
 """The disk tier: what it keeps, who leaves first, what a clock may do to it, and what happens when the disk is full."""
 
 import errno
-import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import faults
 import pytest
-from faults import change_bytes, contents, digest, drop_job, elsewhere, folders, full, name_by_job, result
+from faults import change_bytes, contents, digest, drop_job, elsewhere, folders, full, name_by_job, no_pages, result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -402,9 +401,7 @@ class TestTheIndexFails:
                     done = action(db)
                     if left[0]:
                         left[0] -= 1
-                        error = sqlite3.OperationalError("database or disk is full")
-                        error.sqlite_errorcode = sqlite3.SQLITE_FULL
-                        raise error
+                        raise no_pages()
                     return done
 
                 return whole(then_fail)

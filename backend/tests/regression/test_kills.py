@@ -134,6 +134,9 @@ def check(folder, told, lives=1):
             status = client.settled(job_id)
             twice = lives > 1 and status["error_type"] == "interrupted"
             assert status["status"] == "completed" or twice, "it waited, or is run once more"
+        for job_id in uploaded.keys() - asked - gone:  # it may have been asked for, without a word of it
+            if client.status(job_id)["status"] != "uploaded":
+                client.settled(job_id)
         runs = len(stage.runs)
         for job_id in finished.keys() - gone:
             status = client.status(job_id)

@@ -2,7 +2,8 @@
 off."""
 
 import pytest
-from live_server import files_kept, fresh_png, scripted_server
+from in_process import scripted_house
+from live_server import files_kept, fresh_png
 
 STATS = {
     "hits", "misses", "hit_rate_percent", "evictions", "evictions_by_count", "evictions_by_size", "expirations",
@@ -80,7 +81,7 @@ def test_a_result_begun_before_the_clear_is_delivered_but_not_stored(scripted):
 
 @pytest.mark.parametrize("policy", ["lru", "gdsf", "lfu"])
 def test_the_policy_is_chosen_and_shown(tmp_path, policy):
-    with scripted_server(tmp_path, CACHE_POLICY=policy) as client:
+    with scripted_house(tmp_path, CACHE_POLICY=policy) as client:
         assert client.get("/api/cache/config").json()["config"]["policy"] == policy
         assert client.stats()["policy"] == policy
         png = fresh_png()
@@ -148,7 +149,7 @@ class TestConfig:
         assert client.get("/api/cache/config").json() == before
 
     def test_nothing_is_stored_with_no_room_and_everything_still_works(self, tmp_path):
-        with scripted_server(tmp_path, CACHE_MAX_SIZE="0") as client:
+        with scripted_house(tmp_path, CACHE_MAX_SIZE="0") as client:
             png = fresh_png()
             assert client.make(png)["cached"] is False
             second = client.make(png)
@@ -160,12 +161,12 @@ class TestConfig:
 
 @pytest.fixture(scope="module")
 def scripted_for_config(tmp_path_factory):
-    with scripted_server(tmp_path_factory.mktemp("config")) as client:
+    with scripted_house(tmp_path_factory.mktemp("config")) as client:
         yield client
 
 
 def test_an_entry_evicted_by_its_size_does_not_lose_the_job_its_result(tmp_path):
-    with scripted_server(tmp_path, CACHE_MAX_MEMORY_MB="0.000001") as client:
+    with scripted_house(tmp_path, CACHE_MAX_MEMORY_MB="0.000001") as client:
         status = client.make(fresh_png())
         assert client.stats()["rejected"] >= 1
         assert len(client.download(status)) == status["file_size"]
@@ -249,12 +250,12 @@ class TestPins:
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
     def test_without_a_disk_there_are_none(self, tmp_path):
-        with scripted_server(tmp_path, CACHE_DISK_MB="0") as client:
+        with scripted_house(tmp_path, CACHE_DISK_MB="0") as client:
             client.make(fresh_png())
             assert self.pin(client, entries(client)[0]["key"]).status_code == 404
 
     def test_what_is_pinned_outlives_what_is_used_more(self, tmp_path):
-        with scripted_server(tmp_path, CACHE_DISK_MB="0.004") as client:
+        with scripted_house(tmp_path, CACHE_DISK_MB="0.004") as client:
             png = fresh_png()
             client.make(png)
             client.post("/api/cache/clear", params={"tier": "memory"})
@@ -272,11 +273,11 @@ class TestPins:
 
     def test_a_pin_outlives_the_process(self, tmp_path):
         png = fresh_png()
-        with scripted_server(tmp_path) as client:
+        with scripted_house(tmp_path) as client:
             client.make(png)
             for row in entries(client):
                 self.pin(client, row["key"])
-        with scripted_server(tmp_path) as client:
+        with scripted_house(tmp_path) as client:
             assert [(row["pinned"], row["expires_at"]) for row in entries(client)] == [(True, None)] * 2
             assert client.make(png)["cached"]
             assert client.conductor.runs == 0
@@ -285,10 +286,10 @@ class TestPins:
 class TestRestart:
     def test_a_known_picture_is_warm(self, tmp_path):
         png = fresh_png()
-        with scripted_server(tmp_path) as client:
+        with scripted_house(tmp_path) as client:
             first = client.make(png)
             data = client.download(first)
-        with scripted_server(tmp_path) as client:
+        with scripted_house(tmp_path) as client:
             second = client.make(png)
             assert second["cached"]
             assert client.download(second) == client.download(first) == data
@@ -298,13 +299,13 @@ class TestRestart:
 
     def test_without_a_disk_it_is_not_but_its_job_has_what_it_had(self, tmp_path):
         png = fresh_png()
-        with scripted_server(tmp_path, CACHE_DISK_MB="0") as client:
+        with scripted_house(tmp_path, CACHE_DISK_MB="0") as client:
             first = client.make(png)
             data = client.download(first)
             assert client.make(png)["cached"], "memory knows it"
             disk = client.stats()["disk"]
             assert (disk["items"], disk["max_mb"]) == (0, 0)
-        with scripted_server(tmp_path, CACHE_DISK_MB="0") as client:
+        with scripted_house(tmp_path, CACHE_DISK_MB="0") as client:
             assert client.download(first) == data
             assert client.get(f"/api/download/{first['job_id']}/model.ply").status_code == 200
             assert client.conductor.runs == 0
@@ -313,10 +314,10 @@ class TestRestart:
 
     def test_with_the_cache_off_its_job_has_what_it_had(self, tmp_path):
         png = fresh_png()
-        with scripted_server(tmp_path, DISABLE_RESULT_CACHE="1") as client:
+        with scripted_house(tmp_path, DISABLE_RESULT_CACHE="1") as client:
             first = client.make(png)
             data = client.download(first)
-        with scripted_server(tmp_path, DISABLE_RESULT_CACHE="1") as client:
+        with scripted_house(tmp_path, DISABLE_RESULT_CACHE="1") as client:
             assert client.download(first) == data
             assert client.get(f"/api/download/{first['job_id']}/model.ply").status_code == 200
             assert client.conductor.runs == 0
@@ -325,27 +326,27 @@ class TestRestart:
 
     def test_a_lifetime_goes_on_in_the_next_process(self, tmp_path):
         png = fresh_png()
-        with scripted_server(tmp_path, CACHE_TTL_SECONDS="3600") as client:
+        with scripted_house(tmp_path, CACHE_TTL_SECONDS="3600") as client:
             client.make(png)
             before = {row["key"]: row["expires_at"] for row in entries(client)}
-        with scripted_server(tmp_path, CACHE_TTL_SECONDS="7200") as client:
+        with scripted_house(tmp_path, CACHE_TTL_SECONDS="7200") as client:
             client.make(png)
             after = {row["key"]: row["expires_at"] for row in entries(client)}
             assert after == {key: pytest.approx(at, abs=30) for key, at in before.items()}
 
     def test_what_was_cleared_is_gone_for_the_next_process_too(self, tmp_path):
         png = fresh_png()
-        with scripted_server(tmp_path) as client:
+        with scripted_house(tmp_path) as client:
             client.make(png)
             client.post("/api/cache/clear")
-        with scripted_server(tmp_path) as client:
+        with scripted_house(tmp_path) as client:
             assert entries(client) == []
             assert client.make(png)["cached"] is False
 
     @pytest.mark.parametrize("how", ["cut short", "changed", "gone"])
     def test_a_damaged_file_is_made_again(self, tmp_path, how):
         png = fresh_png()
-        with scripted_server(tmp_path) as client:
+        with scripted_house(tmp_path) as client:
             first = client.make(png)
             data = client.download(first)
         for path in (tmp_path / "data" / "results").iterdir():
@@ -354,7 +355,7 @@ class TestRestart:
             else:
                 whole = path.read_bytes()
                 path.write_bytes(whole[:-1] if how == "cut short" else whole[:-1] + bytes([whole[-1] ^ 1]))
-        with scripted_server(tmp_path) as client:
+        with scripted_house(tmp_path) as client:
             second = client.make(png)
             assert (second["status"], second["cached"]) == ("completed", False)
             assert client.download(second) == client.download(first) == data
@@ -363,7 +364,7 @@ class TestRestart:
 
 
 def test_the_dict_backend_serves_the_same(tmp_path):
-    with scripted_server(tmp_path, CACHE_BACKEND="dict") as client:
+    with scripted_house(tmp_path, CACHE_BACKEND="dict") as client:
         png = fresh_png()
         first, second = client.make(png), client.make(png)
         assert (first["cached"], second["cached"]) == (False, True)
@@ -378,7 +379,7 @@ def test_the_dict_backend_serves_the_same(tmp_path):
 
 
 def test_disabled_every_request_generates(tmp_path):
-    with scripted_server(tmp_path, DISABLE_RESULT_CACHE="1") as client:
+    with scripted_house(tmp_path, DISABLE_RESULT_CACHE="1") as client:
         png = fresh_png()
         for _ in range(2):
             status = client.make(png)

@@ -86,6 +86,7 @@ class Keeping:
         names, what is `pinned` too; JobBusyError."""
         with told():
             self._jobs.remove(job)
+            self._files.index.sync()  # before the pictures that the record named go
         self._files.forget_job(job.id, [picture.name for picture in job.pictures.values()])
         self.forget_results(job.pictures.values(), job.contents[1], pinned=pinned)
 

@@ -185,7 +185,9 @@ class Service:
         try:
             for picture in job.pictures.values():
                 self.files.keep_upload(picture.name, uploads[picture.name], picture.file_sha256 or "")
-            for old in self.jobs.add(job):  # on the disk with the next job that is asked for
+            if surplus := self.jobs.add(job):  # else it is on the disk with the next job that is asked for
+                self.files.index.sync()
+            for old in surplus:
                 self.files.forget_job(old.id, [picture.name for picture in old.pictures.values()])
         except OSError as error:
             self.files.forget_job(job.id, uploads)

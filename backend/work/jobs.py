@@ -108,6 +108,14 @@ class View:
     finished_at: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job of that version is over."""
+
+    version: int
+    facts: dict[str, Any]
+
+
 class Jobs:
     """Every job of the server, by id, in the order in which they came."""
 
@@ -319,19 +327,38 @@ class Jobs:
     def settle(self, job: Job, status: JobStatus, **facts: Any) -> None:
         """It is over. What it named before, and names no more, goes unless others name it. OSError where a completed
         one cannot be written: then it is not over."""
-        run_version, contents = job.ticket.run.version if job.ticket else 0, job.contents
-        changes = {"status": status, "finished_at": self._clock(), "ticket": None, **facts}
-        before = {name: getattr(job, name) for name in changes}
-        for name, value in changes.items():
-            setattr(job, name, value)
+        ending = self._ending(job, status, facts)
         try:
-            self.save(job)
+            self._write(job, ending)
         except OSError as error:
             if status is JobStatus.COMPLETED:
-                for name, value in before.items():
-                    setattr(job, name, value)
                 raise
             log.error("the record of job %s could not be written: %s", job.id, error)
+        self.end(job, ending)
+
+    def write_completed(self, job: Job, delivery: Delivery) -> Ending:
+        """Write that it is completed, for `end` to tell once that is on the disk. OSError."""
+        ending = self._ending(job, JobStatus.COMPLETED, {"delivery": delivery})
+        self._write(job, ending)
+        return ending
+
+    def _ending(self, job: Job, status: JobStatus, facts: dict[str, Any]) -> Ending:
+        return Ending(job.version, {"status": status, "finished_at": self._clock(), "ticket": None, **facts})
+
+    def _write(self, job: Job, ending: Ending) -> None:
+        before = {name: getattr(job, name) for name in ending.facts}
+        _set(job, ending.facts)
+        try:
+            self.save(job)
+        finally:
+            _set(job, before)
+
+    def end(self, job: Job, ending: Ending) -> None:
+        """What was written so is so."""
+        run_version, contents = job.ticket.run.version if job.ticket else 0, job.contents
+        _set(job, ending.facts)
+        if job.version != ending.version:  # it was written again in between, as one that goes on
+            self._try_to_save(job)
         job.version += run_version
         self._touch(job)
         self._release(contents, job)
@@ -340,13 +367,11 @@ class Jobs:
         """Something else of it is different from now on; OSError: then nothing is."""
         before, contents, size = {name: getattr(job, name) for name in facts}, job.contents, job.upload_bytes
         try:
-            for name, value in facts.items():
-                setattr(job, name, value)
+            _set(job, facts)
             self.save(job)
             self._files.index.sync()  # before anything goes that the record named
         except OSError:
-            for name, value in before.items():
-                setattr(job, name, value)
+            _set(job, before)
             raise
         self._upload_bytes += job.upload_bytes - size
         self._touch(job)
@@ -417,6 +442,11 @@ class Jobs:
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+
+
+def _set(job: Job, facts: dict[str, Any]) -> None:
+    for name, value in facts.items():
+        setattr(job, name, value)
 
 
 def _fields_of(part: Any) -> dict[str, Any]:

@@ -377,11 +377,16 @@ class Service:
 
         assert file.shape_sha256 is not None, "a file is made from a shape"
         try:
-            with self.files.blobs.holding((file.sha256, file.data), (file.shape_sha256, shape)), self._changed:
-                if job.status in ACTIVE and job.attempt == attempt:
-                    self.jobs.settle(job, JobStatus.COMPLETED, delivery=delivery)
-                    self.seconds_saved += outcome.seconds_saved
-            self.files.index.sync()
+            with self.files.blobs.holding((file.sha256, file.data), (file.shape_sha256, shape)):
+                with self._changed:
+                    if job.status not in ACTIVE or job.attempt != attempt:
+                        return
+                    ending = self.jobs.write_completed(job, delivery)
+                self.files.index.sync()  # before anybody is told, and without the lock
+                with self._changed:
+                    if job.status in ACTIVE and job.attempt == attempt:
+                        self.jobs.end(job, ending)
+                        self.seconds_saved += outcome.seconds_saved
         except OSError as error:
             log.error("the result of job %s could not be kept: %s", job.id, error)
             with self._changed:

@@ -1,3 +1,3 @@
 """The release, once: `pyproject.toml`, health, files and records of this version say the same."""
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"

@@ -140,23 +140,32 @@ def house(data_dir, *models, load=True, **environment):
         registry._MODELS.update(before)
 
 
-class _Counted:
-    """As much of a conductor as counts runs."""
+class _Conductor:
+    """A stage, by the names that a scripted server's conductor has."""
 
     def __init__(self, stage):
         self._stage = stage
+        self.next_run = stage.next_run
 
     @property
     def runs(self):
         return len(self._stage.runs)
 
+    @property
+    def hold(self):
+        return self._stage.hold
+
+    @hold.setter
+    def hold(self, hold):
+        self._stage.hold = hold
+
 
 @contextmanager
 def scripted_house(folder, **environment):
-    """What `scripted_server` is, for tests that hold no run and end no process: it starts much sooner."""
+    """What `scripted_server` is, for tests that end no process: it starts much sooner."""
     stage = Stage()
     with house(folder / "data", puppet(stage, "scripted"), **environment) as client:
-        client.conductor = _Counted(stage)
+        client.conductor = _Conductor(stage)
         yield client
 
 

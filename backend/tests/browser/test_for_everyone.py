@@ -31,8 +31,16 @@ def check(page):
     assert not problems
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("size", "theme"),
+    [
+        *(("desk", "light"), ("phone", "dark"), ("wide", "light")),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (("desk", "dark"), ("phone", "light"), ("wide", "dark"))
+        ),
+    ],
+)
 def test_names_contrast_and_width(chromium, server, job_id, size, theme):
     width, height = SIZES[size]
     with visit(chromium, server.address, viewport={"width": width, "height": height}, color_scheme=theme) as page:

@@ -67,8 +67,14 @@ def test_a_failure_says_why_and_what_to_do_and_the_next_try_works(directed):
     page.assert_quiet()
 
 
-@pytest.mark.parametrize("known", [False, True], ids=["found out by the page", "known before"])
-@pytest.mark.parametrize("control", ["#make", "#history .link"], ids=["button", "history"])
+@pytest.mark.parametrize(
+    ("control", "known"),
+    [
+        *(("#make", False), ("#history .link", True)),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("#make", True), ("#history .link", False))),
+    ],
+    ids=["button, found out by the page", "history, known before", "button, known before", "history, found out"],
+)
 def test_a_model_that_had_to_make_room_says_so_and_is_made_again_with_one_click(directed, tmp_path, control, known):
     page, client = directed
     page["#quality"].fill("3")
@@ -137,7 +143,9 @@ def test_the_seed_is_offered_as_this_model_reads_it_and_the_prompt_is_not(direct
     page.expect("#models").to_contain_text(re.compile("ORFEAS_MODEL=builtin|Loaded on first use"))
 
 
-@pytest.mark.parametrize("reloaded", [False, True], ids=["as it was", "after a reload"])
+@pytest.mark.parametrize(
+    "reloaded", [pytest.param(False, marks=pytest.mark.slow), True], ids=["as it was", "after a reload"]
+)
 def test_a_server_killed_in_mid_job_is_said_waited_for_and_the_job_carried_on(chromium, tmp_path, reloaded):
     with scripted_server(tmp_path) as client, visit(chromium, client.address) as page:
         client.conductor.hold = True

@@ -16,6 +16,12 @@ DISK_STATS = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def scripted(tmp_path):
+    with scripted_house(tmp_path) as client:
+        yield client
+
+
 def test_stats_tell_what_happened(scripted):
     answer = scripted.get("/api/cache/stats").json()
     assert answer.keys() >= {"status", "cache_enabled", "backend", "stats", "timestamp"}

@@ -116,5 +116,7 @@ class FileSystem:
 
 def clear_leftovers(folder: Path) -> None:
     """Delete what an earlier process left half-written in a folder, and in those in it."""
-    for leftover in [*folder.glob(".orfeas-*.tmp"), *folder.glob("*/.orfeas-*.tmp")]:
-        leftover.unlink(missing_ok=True)
+    for inside in [folder, *(Path(entry) for entry in os.scandir(folder) if entry.is_dir())]:
+        for name in os.listdir(inside):
+            if name.startswith(".orfeas-") and name.endswith(".tmp"):
+                (inside / name).unlink(missing_ok=True)

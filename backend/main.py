@@ -369,13 +369,11 @@ def _serve(settings: Settings) -> None:
     def load() -> None:
         # The imports of a model keep the interpreter busy: a health check at the very start goes first.
         server.answered.wait(timeout=0.25)
-        server.shelf.load_default()
+        server.load_model()
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         default, reason = server.shelf.default, server.shelf.not_ready_reason
         state = f"model {default}, device {server.shelf.device}" if default else f"no model: {reason}"
         print(f"ORFEAS {VERSION} on http://{host}:{settings.port}, {state}", flush=True)
-        threading.Event().wait(0.25)  # who waits for the model hears of it before the last process's jobs are read
-        server.service.resume()
 
     serve(server.app, listener, load, server.close)
 

@@ -213,8 +213,11 @@ class Disk:
 
     def forget(self, keys: Collection[str]) -> None:
         """Drop these, and leave nothing of them in the index's files."""
-        for key in keys:
-            self.delete(key)
+        with self._index.lock:
+            for key in keys:
+                self._claims.pop(key, None)
+            self._remove("key IN (SELECT value FROM json_each(?))", json.dumps(list(keys)))
+        self._index.sync()
         self._index.wipe()
 
     def derived(self, sources: Collection[str], shapes: Collection[str]) -> list[tuple[str, tuple[str, ...]]]:

@@ -106,8 +106,7 @@ class Index:
     def close(self) -> None:
         """Write what is in memory and let go of the file."""
         with self.lock:
-            with suppress(sqlite3.Error):
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self.wipe()
             self._db.close()
         with self._syncing:
             if self._log is not None:

@@ -78,6 +78,16 @@ def nothing_is_left(service):
     return True
 
 
+def deleted_in_the_middle(service, job, step):
+    """The job is cancelled and deleted while its run is held at that step; then the run goes on."""
+    assert step.reached.wait(PATIENCE)
+    assert service.cancel(job)
+    service.keeping.forget(job)
+    step.go_on.set()
+    until(lambda: service.queue.lengths() == (0, 0))
+    assert nothing_is_left(service)
+
+
 class TestNothingIsLeft:
     def test_of_a_job_with_everything_that_a_job_can_have(self, service):
         views = {"front": (opaque(), NAME), "back": (opaque(1), NAME)}
@@ -255,12 +265,7 @@ class TestUnderWay:
         step = Held(monkeypatch, owner, name)
         job = receive(service)
         service.make(job, STL)
-        assert step.reached.wait(PATIENCE)
-        assert service.cancel(job)
-        service.keeping.forget(job)
-        step.go_on.set()
-        until(lambda: service.queue.lengths() == (0, 0))
-        assert nothing_is_left(service)
+        deleted_in_the_middle(service, job, step)
 
     def test_a_run_that_two_of_its_jobs_have_left(self, service, stage):
         stage.hold = True
@@ -281,12 +286,7 @@ class TestUnderWay:
             wishes = Wishes(prompt=PROMPT)
             job = service.prompt_only(wishes, EVERYONE)
             service.make(job, wishes)
-            assert step.reached.wait(PATIENCE)
-            assert service.cancel(job)
-            service.keeping.forget(job)
-            step.go_on.set()
-            until(lambda: service.queue.lengths() == (0, 0))
-            assert nothing_is_left(service)
+            deleted_in_the_middle(service, job, step)
 
     def test_a_conversion_for_a_download(self, service, monkeypatch):
         job = made(service)
